@@ -1,0 +1,152 @@
+"""Engine: a compiled model that takes uint8 pictures and gives its raw outputs.
+
+`open_engine` picks a backend, says which and why, and never silently replaces one that was asked for. Input is
+uint8 N x H x W x 3 in BGR order, straight from the letterbox: colour order, mean and scale, and the change of
+layout are compiled into the engine, so no Python touches float pixels.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from engines.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from engines.spec import ModelSpec, Precision
+
+logger = logging.getLogger(__name__)
+
+Backend = Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
+Batch = npt.NDArray[np.uint8]
+Outputs = dict[str, npt.NDArray[Any]]
+
+
+class Pending(Protocol):
+    """A request that has been started."""
+
+    def result(self) -> Outputs:
+        """Wait for it and return its outputs; call it exactly once. The arrays belong to the caller."""
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an engine is: everything a person needs who asks why a result differs."""
+
+    model: str
+    backend: str
+    version: str
+    device: str
+    precision: str
+    threads: int
+    requests: int
+    input_shape: tuple[int | None, int, int, int]
+    """N x H x W x 3; N is None where any batch size may be given at once."""
+    origin: str
+    """Where the compiled model came from: `compiled`, `cache`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return asdict(self)
+
+
+class Engine(Protocol):
+    """A running model."""
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the pictures it takes."""
+
+    @property
+    def requests(self) -> int:
+        """How many requests may be in flight."""
+
+    def infer(self, batch: Batch) -> Outputs:
+        """Run the model on N x H x W x 3 uint8 BGR and return its outputs by name, in the model's own order.
+
+        Raises:
+            ValueError: the batch is not of that shape and type.
+        """
+
+    def submit(self, batch: Batch) -> Pending:
+        """Start the same without waiting for it; waits only where `requests` are in flight already.
+
+        The batch is copied: it may be reused at once. N must be 1 unless the model takes any.
+        """
+
+    def describe(self) -> EngineInfo:
+        """Return backend, device, precision and versions."""
+
+    def close(self) -> None:
+        """Give back threads and memory."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How to run a model; None leaves the choice to the backend."""
+
+    backend: Backend = "auto"
+    precision: Precision = "auto"
+    device: str = "auto"
+    threads: int | None = None
+    requests: int | None = None
+    input_size: tuple[int, int] | None = None
+    """Height and width, where they should differ from the model's own."""
+
+
+def open_engine(spec: ModelSpec, options: EngineOptions | None = None) -> Engine:
+    """Compile a model for this machine.
+
+    Args:
+        spec: the model.
+        options: backend, precision and so on. With `auto`, TensorRT comes before OpenVINO before ONNX Runtime;
+            each that is skipped is logged with its reason.
+
+    Raises:
+        BackendUnavailable: what was asked for does not exist here; the message says how to get it.
+        EngineBuildError: the backend refused the model.
+    """
+    options = options or EngineOptions()
+    if options.backend != "auto":
+        return _open_with(options.backend, spec, options)
+    skipped = []
+    for backend in _in_order():
+        try:
+            return _open_with(backend, spec, options)
+        except BackendUnavailable as reason:
+            logger.info("%s skipped: %s", backend, reason)
+            skipped.append(f"{backend}: {reason}")
+    raise BackendUnavailable("no backend can run this model here: " + "; ".join(skipped))
+
+
+def _in_order() -> tuple[Backend, ...]:
+    return ("tensorrt", "tensorrt-rtx", "openvino", "onnxruntime")
+
+
+def _open_with(backend: Backend, spec: ModelSpec, options: EngineOptions) -> Engine:
+    if backend == "openvino":
+        from engines.openvino import OpenVINOEngine
+
+        return OpenVINOEngine(spec, options)
+    if backend == "onnxruntime":
+        from engines.onnxruntime import ONNXRuntimeEngine
+
+        return ONNXRuntimeEngine(spec, options)
+    if backend in ("tensorrt", "tensorrt-rtx"):
+        raise BackendUnavailable(f"{backend} is not built into this version; choose openvino or onnxruntime")
+    raise BackendUnavailable(f"unknown backend {backend!r}; choose one of {', '.join(get_args(Backend))}")
+
+
+def check_batch(batch: Batch, shape: tuple[int | None, int, int, int]) -> None:
+    """Refuse a batch that does not fit `shape`, before a backend says so in its own words.
+
+    Raises:
+        ValueError: with both shapes.
+    """
+    fits = batch.ndim == 4 and batch.shape[1:] == shape[1:] and len(batch) > 0
+    if not fits or batch.dtype != np.uint8:
+        raise ValueError(f"the engine takes uint8 {shape}, not {batch.dtype} {batch.shape}")

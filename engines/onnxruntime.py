@@ -1,0 +1,112 @@
+"""ONNX Runtime on a CPU: runs anywhere, and is the reference the others are compared with.
+
+Spinning is off: a waiting thread that spins takes the core that decodes and encodes (medians of 28-57 ms became
+49-113 ms under load). Several requests in flight share the threads: two at one thread each move more frames than
+one at two.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.engine import Batch, EngineInfo, EngineOptions, Outputs, check_batch
+from engines.errors import BackendUnavailable, EngineBuildError, EngineError
+from engines.graph import PICTURES, prepare, take_uint8_pictures
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+    from engines.spec import ModelSpec
+
+QUIET = 3
+"""ONNX Runtime's severity `error`."""
+
+
+class ONNXRuntimeEngine:
+    """A model run by ONNX Runtime; see `engines.engine.Engine` for the methods."""
+
+    def __init__(self, spec: ModelSpec, options: EngineOptions) -> None:
+        """Load; see `engines.engine.open_engine` for what is raised."""
+        try:
+            import onnxruntime as ort
+        except ImportError as error:
+            raise BackendUnavailable(f"onnxruntime cannot be imported ({error}): pip install onnxruntime") from error
+        wanted = options.precision if options.precision != "auto" else spec.precision
+        if wanted not in ("auto", "fp32"):
+            raise BackendUnavailable(f"onnxruntime on a CPU runs the file as it is (fp32), not {wanted}")
+        if options.device not in ("auto", "cpu", "CPU"):
+            raise BackendUnavailable(f"onnxruntime runs on the CPU here, not on device {options.device!r}")
+        self._spec = spec
+        self._threads = options.threads or os.cpu_count() or 1
+        self.requests = options.requests or self._threads + 1
+        self._session = self._load(ort, options)
+        shape = self._session.get_inputs()[0].shape
+        self._batch = shape[0] if isinstance(shape[0], int) else None
+        self.input_size = (int(shape[1]), int(shape[2]))
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._runners = ThreadPoolExecutor(self._streams, thread_name_prefix="onnxruntime")
+        self._info = EngineInfo(
+            model=spec.name,
+            backend="onnxruntime",
+            version=ort.__version__,
+            device="CPU",
+            precision="fp32",
+            threads=self._threads,
+            requests=self.requests,
+            input_shape=(self._batch, *self.input_size, 3),
+            origin="compiled",
+        )
+
+    @property
+    def _streams(self) -> int:
+        return min(self._threads, self.requests)
+
+    def _load(self, ort: Any, options: EngineOptions) -> ort.InferenceSession:
+        model = prepare(self._spec, options.input_size)
+        take_uint8_pictures(model, self._spec.input)
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads = max(1, self._threads // self._streams)
+        settings.inter_op_num_threads = 1
+        settings.log_severity_level = QUIET
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            return ort.InferenceSession(
+                model.SerializeToString(), sess_options=settings, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions share no public base
+            raise EngineBuildError(f"onnxruntime refused {self._spec.path}: {str(error).strip()}") from error
+
+    def infer(self, batch: Batch) -> Outputs:
+        """Run the model; pictures one by one where its batch is fixed to 1."""
+        check_batch(batch, self._info.input_shape)
+        if self._batch is None or len(batch) == 1:
+            return self._run(batch)
+        each = [self._run(batch[i : i + 1]) for i in range(len(batch))]
+        return {name: np.concatenate([outputs[name] for outputs in each]) for name in self._outputs}
+
+    def submit(self, batch: Batch) -> Future[Outputs]:
+        """Start the model on a copy of the batch."""
+        check_batch(batch, self._info.input_shape)
+        try:
+            return self._runners.submit(self._run, batch.copy())
+        except RuntimeError as error:
+            raise EngineError("the engine is closed") from error
+
+    def _run(self, batch: Batch) -> Outputs:
+        try:
+            values = self._session.run(self._outputs, {PICTURES: np.ascontiguousarray(batch)})
+        except Exception as error:  # its exceptions share no public base
+            raise EngineError(f"onnxruntime failed while running: {str(error).strip()}") from error
+        return dict(zip(self._outputs, values, strict=True))
+
+    def describe(self) -> EngineInfo:
+        """Say what this engine is."""
+        return self._info
+
+    def close(self) -> None:
+        """Finish what runs; what has not begun is cancelled."""
+        self._runners.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,188 @@
+"""The data that flows: a Frame, and the Detections that a detector adds to it.
+
+Boxes are xyxy in frame pixels everywhere inside (edges, not pixel centres: a box that covers the whole frame is
+0, 0, width, height). Formats with other conventions are converted where they enter or leave.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.picture import Image, Picture, Planes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int32]
+Index = Any
+"""What numpy takes between brackets: an integer, a slice, a boolean mask, an array of integers."""
+
+
+@dataclass(slots=True)
+class Detections:
+    """What was detected in one frame, as a struct of arrays that indexes like numpy.
+
+    Always sorted by descending score; `clip` keeps boxes inside the frame. Source: the idea of one struct that all
+    tools share is supervision's.
+    """
+
+    boxes: FloatArray
+    """(N, 4) float32, xyxy in frame pixels."""
+    scores: FloatArray
+    """(N,) float32 in 0..1, descending."""
+    class_ids: IntArray
+    """(N,) int32, an index into the model's labels."""
+    track_ids: IntArray | None = None
+    """(N,) int32, unique per source; None where nothing tracks."""
+    masks: npt.NDArray[np.bool_] | None = None
+    """(N, H, W) bool; None where the model gives no masks."""
+
+    def __post_init__(self) -> None:
+        self.boxes = np.asarray(self.boxes, np.float32).reshape(-1, 4)
+        self.scores = np.asarray(self.scores, np.float32).reshape(-1)
+        self.class_ids = np.asarray(self.class_ids, np.int32).reshape(-1)
+        for name in ("scores", "class_ids", "track_ids", "masks"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.boxes):
+                raise ValueError(f"{len(self.boxes)} boxes but {len(values)} {name}")
+        if len(self.scores) > 1 and np.any(self.scores[1:] > self.scores[:-1]):
+            self._reorder(np.argsort(-self.scores, kind="stable"))
+
+    def _reorder(self, order: npt.NDArray[np.intp]) -> None:
+        self.boxes, self.scores, self.class_ids = self.boxes[order], self.scores[order], self.class_ids[order]
+        self.track_ids = None if self.track_ids is None else self.track_ids[order]
+        self.masks = None if self.masks is None else self.masks[order]
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """Nothing was found."""
+        return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Detections]) -> Detections:
+        """Join several, sorted again by score. Track ids and masks survive only where every part has them."""
+        filled = [part for part in parts if len(part)]
+        if not filled:
+            return cls.empty()
+        tracks = [part.track_ids for part in filled if part.track_ids is not None]
+        masks = [part.masks for part in filled if part.masks is not None]
+        return cls(
+            np.concatenate([part.boxes for part in filled]),
+            np.concatenate([part.scores for part in filled]),
+            np.concatenate([part.class_ids for part in filled]),
+            np.concatenate(tracks) if len(tracks) == len(filled) else None,
+            np.concatenate(masks) if len(masks) == len(filled) else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Index) -> Detections:
+        """Select by integer, slice, boolean mask or integer array; the result is sorted by score."""
+        rows = np.atleast_1d(np.arange(len(self))[index])
+        return Detections(
+            self.boxes[rows],
+            self.scores[rows],
+            self.class_ids[rows],
+            None if self.track_ids is None else self.track_ids[rows],
+            None if self.masks is None else self.masks[rows],
+        )
+
+    def clip(self, width: int, height: int) -> Detections:
+        """Cut boxes at the frame's edges; those with nothing left inside are removed."""
+        boxes = self.boxes.copy()
+        boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
+        boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
+        clipped = Detections(boxes, self.scores, self.class_ids, self.track_ids, self.masks)
+        inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        return clipped if inside.all() else clipped[inside]
+
+    def to_supervision(self) -> Any:
+        """Return the same as `supervision.Detections`.
+
+        Raises:
+            ImportError: the `supervision` package is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise ImportError("to_supervision() needs the package 'supervision': pip install supervision") from error
+        return supervision.Detections(
+            xyxy=self.boxes,
+            confidence=self.scores,
+            class_id=self.class_ids.astype(int),
+            tracker_id=None if self.track_ids is None else self.track_ids.astype(int),
+            mask=self.masks,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One stage's work on one frame: monotonic seconds from start to end."""
+
+    stage: str
+    start: float
+    end: float
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """One captured picture and what the stages found in it."""
+
+    source: str
+    """Name of the source, unique in a run."""
+    index: int
+    """0-based, as captured; keeps rising over reconnects."""
+    pts: float
+    """Media time in seconds."""
+    captured_at: float
+    """Monotonic seconds when the last byte arrived."""
+    picture: Picture
+    """The pixels as captured."""
+    wall_time: float | None = None
+    """UTC seconds when the camera took it; None for files."""
+    file: Path | None = None
+    """The image file, for sources of images."""
+    detections: Detections | None = None
+    """None where detection is off."""
+    labels: tuple[str, ...] = ()
+    """Names of `detections.class_ids`."""
+    rendered: Picture | None = None
+    """The annotated picture, where rendering is on."""
+    events: list[dict[str, Any]] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+
+    @property
+    def image(self) -> Image:
+        """H x W x 3 uint8 BGR as captured, read-only: copy before drawing."""
+        return self.picture.bgr
+
+    @property
+    def planes(self) -> Planes | None:
+        """The decoder's YUV 4:2:0 planes, where it gave some."""
+        return self.picture.planes
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.picture.width
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.picture.height
+
+    @property
+    def output(self) -> Picture:
+        """What is shown and recorded: the annotated picture, or the captured one."""
+        return self.rendered if self.rendered is not None else self.picture
+
+    def label(self, class_id: int) -> str:
+        """Name of a class, or its number where the model has no names."""
+        return self.labels[class_id] if 0 <= class_id < len(self.labels) else str(class_id)

@@ -1,0 +1,82 @@
+"""Letterbox: cut the model's input out of a frame, and map boxes back.
+
+The picture is resized to fit and the rest is padded. Width and height have a scale each, that of the rounded size
+really used, so boxes map back exactly also for odd sizes. Where the frame has YUV planes, the three planes are
+resized first and only the small picture is converted to BGR: the full-size conversion never happens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from pipeline.picture import yuv_to_bgr
+
+if TYPE_CHECKING:
+    from engines.spec import Fit
+    from pipeline.frame import FloatArray
+    from pipeline.picture import Image, Picture, Planes
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where the frame's picture lies in the model's input; sizes are (height, width)."""
+
+    source: tuple[int, int]
+    target: tuple[int, int]
+    content: tuple[int, int]
+    """Size of the resized picture inside the target."""
+    offset: tuple[int, int]
+    """Its top and left."""
+
+    @classmethod
+    def plan(cls, source: tuple[int, int], target: tuple[int, int], fit: Fit) -> Letterbox:
+        """Lay a picture of size `source` into `target`.
+
+        Args:
+            source: height and width of the frame.
+            target: height and width of the model's input.
+            fit: `letterbox-topleft` pads right and below, `letterbox-centre` on both sides, `stretch` not at all.
+        """
+        if fit == "stretch":
+            return cls(source, target, target, (0, 0))
+        scale = min(target[0] / source[0], target[1] / source[1])
+        content = (
+            min(target[0], max(1, round(source[0] * scale))),
+            min(target[1], max(1, round(source[1] * scale))),
+        )
+        if fit == "letterbox-topleft":
+            return cls(source, target, content, (0, 0))
+        return cls(source, target, content, ((target[0] - content[0]) // 2, (target[1] - content[1]) // 2))
+
+    def blank(self, pad: int) -> Image:
+        """Return a target-sized picture of the padding colour, for `cut`."""
+        return np.full((*self.target, 3), pad, np.uint8)
+
+    def cut(self, picture: Picture, out: Image) -> None:
+        """Resize the picture into its place in `out` (from `blank`; H x W x 3 uint8 BGR); padding is not touched."""
+        (top, left), (height, width) = self.offset, self.content
+        place = out[top : top + height, left : left + width]
+        if picture.planes is None:
+            place[:] = cv2.resize(picture.bgr, (width, height), interpolation=cv2.INTER_LINEAR)
+        else:
+            place[:] = _resize_planes(picture.planes, (width, height))
+
+    def to_source(self, boxes: FloatArray) -> FloatArray:
+        """Map (N, 4) xyxy boxes from the model's input to the frame; not clipped."""
+        scale = np.array([self.source[1] / self.content[1], self.source[0] / self.content[0]] * 2, np.float32)
+        shift = np.array([self.offset[1], self.offset[0]] * 2, np.float32)
+        return np.asarray((boxes - shift) * scale, np.float32)
+
+    def to_target(self, boxes: FloatArray) -> FloatArray:
+        """Map (N, 4) xyxy boxes from the frame to the model's input."""
+        scale = np.array([self.content[1] / self.source[1], self.content[0] / self.source[0]] * 2, np.float32)
+        shift = np.array([self.offset[1], self.offset[0]] * 2, np.float32)
+        return np.asarray(boxes * scale + shift, np.float32)
+
+
+def _resize_planes(planes: Planes, size: tuple[int, int]) -> Image:
+    parts = [cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in (planes.y, planes.u, planes.v)]
+    return np.asarray(cv2.transform(cv2.merge(parts), yuv_to_bgr(planes.matrix, planes.full_range)), dtype=np.uint8)

@@ -1,0 +1,74 @@
+"""YOLOX, raw: one output [1, cells, 5 + classes], rows in the order of strides 8, 16, 32, row by row.
+
+A row holds x, y, log w, log h in units of its stride relative to its cell, objectness, and the class scores, both
+already 0..1. Source: Ge et al., "YOLOX" (2021), section 2.2; decoding as in its `demo_postprocess`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engines.spec import InputSpec
+from pipeline.frame import Detections, FloatArray
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from engines.engine import Outputs
+
+STRIDES = (8, 16, 32)
+
+
+class YOLOX:
+    """Decodes YOLOX's raw output."""
+
+    name = "yolox"
+    layout = "one output [1, cells of strides 8, 16, 32, 5 + classes]"
+    needs_nms = True
+    input = InputSpec(colour="bgr", fit="letterbox-topleft", pad=114)
+
+    def matches(self, shapes: Mapping[str, tuple[int, ...]], size: tuple[int, int]) -> bool:
+        """Whether there is one output with a row per cell."""
+        if len(shapes) != 1:
+            return False
+        shape = next(iter(shapes.values()))
+        return len(shape) == 3 and shape[1] == len(_cells(size)[0]) and shape[2] > 5
+
+    def class_count(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Return columns less box and objectness."""
+        return next(iter(shapes.values()))[2] - 5
+
+    def decode(self, outputs: Outputs, size: tuple[int, int], confidence: float) -> Detections:
+        """Return the candidates; score = objectness x class score."""
+        rows = next(iter(outputs.values()))[0]
+        likely = np.flatnonzero(rows[:, 4] > confidence)  # a score is never larger than its objectness
+        rows = rows[likely]
+        class_ids = rows[:, 5:].argmax(axis=1)
+        scores = rows[:, 4] * rows[np.arange(len(rows)), class_ids + 5]
+        chosen = scores > confidence
+        corners, strides = _cells(size)
+        places = likely[chosen]
+        boxes = _boxes(rows[chosen, :4], corners[places], strides[places])
+        return Detections(boxes, scores[chosen], class_ids[chosen].astype(np.int32))
+
+
+def _boxes(rows: FloatArray, corners: FloatArray, strides: FloatArray) -> FloatArray:
+    centres = (rows[:, :2] + corners) * strides
+    with np.errstate(over="ignore"):  # a broken model's exp() may be infinite; NMS drops what is not finite
+        halves = np.exp(rows[:, 2:]) * strides / 2
+    return np.concatenate([centres - halves, centres + halves], axis=1)
+
+
+@lru_cache(maxsize=16)
+def _cells(size: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
+    """Return (cells, 2) x, y of each cell in units of its stride, and (cells, 1) strides."""
+    corners, strides = [], []
+    for stride in STRIDES:
+        rows, columns = size[0] // stride, size[1] // stride
+        y, x = np.mgrid[:rows, :columns]
+        corners.append(np.stack([x, y], axis=-1).reshape(-1, 2))
+        strides.append(np.full((rows * columns, 1), stride))
+    return np.concatenate(corners).astype(np.float32), np.concatenate(strides).astype(np.float32)

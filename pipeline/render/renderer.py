@@ -1,0 +1,120 @@
+"""Renderer: boxes, labels and the head-up display, drawn on a copy of the frame's picture."""
+
+from __future__ import annotations
+
+import colorsys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pipeline.frame import Detections, Frame
+from pipeline.render.canvas import Canvas, Colour, canvas_of, text_size
+from pipeline.stage import Stage
+
+GOLDEN_RATIO = 0.618034
+HUD_SMOOTHING = 0.9
+DARK: Colour = (24, 24, 24)
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """What is drawn; None takes it from the picture's size."""
+
+    boxes: bool = True
+    labels: bool = True
+    hud: bool = True
+    thickness: int | None = None
+    font_scale: float | None = None
+
+
+@dataclass
+class Pace:
+    """One source's frames per second and latency, smoothed for the eye."""
+
+    last_at: float | None = None
+    fps: float = 0.0
+    latency_ms: float = 0.0
+
+    def update(self, now: float, captured_at: float) -> None:
+        """Count one frame."""
+        latency_ms = (now - captured_at) * 1e3
+        if self.last_at is None:
+            self.latency_ms = latency_ms
+        else:
+            fps = 1 / max(now - self.last_at, 1e-6)
+            self.fps = fps if self.fps == 0 else _smooth(self.fps, fps)
+            self.latency_ms = _smooth(self.latency_ms, latency_ms)
+        self.last_at = now
+
+
+class Renderer(Stage):
+    """The rendering stage of a run."""
+
+    name = "render"
+
+    def __init__(self, options: RenderOptions, clock: Callable[[], float] = time.monotonic) -> None:
+        self._options = options
+        self._clock = clock
+        self._paces: dict[str, Pace] = {}
+
+    def process(self, frame: Frame) -> None:
+        """Add the annotated picture."""
+        canvas = canvas_of(frame.picture)
+        if frame.detections is not None:
+            self._draw_detections(canvas, frame, frame.detections)
+        if self._options.hud:
+            self._draw_hud(canvas, frame)
+        frame.rendered = canvas.picture()
+
+    def end(self, source: str) -> None:
+        """Forget the source's pace."""
+        self._paces.pop(source, None)
+
+    def _draw_detections(self, canvas: Canvas, frame: Frame, detections: Detections) -> None:
+        scale, thickness = self._sizes(frame)
+        boxes = detections.boxes.round().astype(int).tolist()
+        rows = zip(boxes, detections.scores.tolist(), detections.class_ids.tolist(), strict=True)
+        for (left, top, right, bottom), score, class_id in reversed(list(rows)):  # the best on top
+            colour = class_colour(class_id)
+            if self._options.boxes:
+                canvas.rectangle((left, top), (right - 1, bottom - 1), colour, thickness)
+            if self._options.labels:
+                _tag(canvas, (left, top), f"{frame.label(class_id)} {score:.2f}", scale, colour)
+
+    def _draw_hud(self, canvas: Canvas, frame: Frame) -> None:
+        pace = self._paces.setdefault(frame.source, Pace())
+        pace.update(self._clock(), frame.captured_at)
+        text = f"{frame.source}  {pace.fps:.0f} fps  {pace.latency_ms:.0f} ms"
+        _tag(canvas, (0, 0), text, self._sizes(frame)[0], DARK)
+
+    def _sizes(self, frame: Frame) -> tuple[float, int]:
+        short = min(frame.width, frame.height)
+        scale = self._options.font_scale or min(2.0, max(0.35, short / 1200))
+        return scale, self._options.thickness or max(1, round(short / 400))
+
+
+def _tag(canvas: Canvas, corner: tuple[int, int], text: str, scale: float, colour: Colour) -> None:
+    """Write on a filled patch above the corner, or below it at the picture's top edge."""
+    weight = 1 if scale < 1 else 2
+    width, height, depth = text_size(text, scale, weight)
+    left, patch = max(0, corner[0]), height + depth + 4
+    top = corner[1] - patch if corner[1] >= patch else max(0, corner[1])
+    canvas.rectangle((left, top), (left + width + 4, top + patch - 1), colour, -1)
+    canvas.text((left + 2, top + height + 2), text, scale, weight, white=_is_dark(colour))
+
+
+@lru_cache(maxsize=1024)
+def class_colour(class_id: int) -> Colour:
+    """Return a colour that is always the same for a class, and far from its neighbours' (hues a golden ratio apart)."""
+    red, green, blue = colorsys.hsv_to_rgb(class_id * GOLDEN_RATIO % 1, 0.8, 1.0)
+    return round(blue * 255), round(green * 255), round(red * 255)
+
+
+def _is_dark(colour: Colour) -> bool:
+    blue, green, red = colour
+    return 0.114 * blue + 0.587 * green + 0.299 * red < 110
+
+
+def _smooth(old: float, new: float) -> float:
+    return HUD_SMOOTHING * old + (1 - HUD_SMOOTHING) * new

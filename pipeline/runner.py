@@ -1,0 +1,287 @@
+"""Runner: threads and mailboxes between sources, stages and sinks; start, drain, stop, account for every frame.
+
+    source ──┐
+    source ──┼── mailbox ── stage ── mailbox ── stage ── delivery ──┬── mailbox ── sink
+    source ──┘                                                      └── mailbox ── sink
+
+A run ends when every source has ended and the last frame has been through (each source's `EndOfSource` travels
+behind its last frame), when `stop` is called, or when something fails. A supervisor thread does the ending, so that
+a signal handler, a key in the window and a failing stage all only have to say so. Stopping takes at most 2 s: after
+1.5 s a thread that a library call holds is abandoned and counted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pipeline.capture.source import Source
+from pipeline.errors import FrameloomError, StageError
+from pipeline.frame import Frame
+from pipeline.ledger import REASONS, Ledger
+from pipeline.mailbox import EndOfSource, Mailbox, Policy, Sourced
+from pipeline.sinks.sink import Sink
+from pipeline.stage import AsyncStage, Stage
+from pipeline.trace import Histogram
+from pipeline.worker import CollectWorker, InFlight, SinkWorker, SourceWorker, StageWorker, SubmitWorker, Thread
+
+STAGES_STOP_WITHIN_S = 1.0
+SINKS_STOP_WITHIN_S = 0.5
+LANE = 2
+"""Frames that wait before a stage; more would only add latency."""
+SINK_LANE = 4
+"""Frames that wait before a sink: room for a keyframe that takes longer."""
+
+
+class Runner:
+    """Runs sources through stages into sinks.
+
+    Args:
+        sources: opened; their names differ.
+        stages: in the order a frame passes them.
+        sinks: all get every delivered frame.
+        policies: per source `every` or `latest`; default: `latest` for live sources.
+        max_frames: frames to capture of each source; None: all.
+        max_age_s: older frames of `latest` lanes are dropped as `stale`; None: never.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        stages: Sequence[Stage],
+        sinks: Sequence[Sink],
+        *,
+        policies: Mapping[str, Policy] | None = None,
+        max_frames: int | None = None,
+        max_age_s: float | None = None,
+    ) -> None:
+        self.sources, self.sinks = list(sources), list(sinks)
+        self.ledger = Ledger([source.info.name for source in sources])
+        self.sink_drops: Counter[str] = Counter()
+        self.error: FrameloomError | None = None
+        self.abandoned = 0
+        self._policies = {source.info.name: _policy(source, policies or {}) for source in sources}
+        self._max_age_s = max_age_s
+        self._delivery: list[Mailbox[Frame]] = []
+        self._outlets: list[Mailbox[Frame]] = []
+        self._stage_boxes: list[Mailbox[Any]] = []
+        self._stage_workers: list[StageWorker | SubmitWorker | CollectWorker] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._done = threading.Event()
+        emit = self._connect(stages)
+        self._source_workers = [SourceWorker(source, max_frames, self.ledger, emit, self) for source in sources]
+        self._sink_boxes = [self._mailbox(SINK_LANE, self._count_sink_drop(sink)) for sink in sinks]
+        self._sink_workers = [SinkWorker(sink, box, self) for sink, box in zip(sinks, self._sink_boxes, strict=True)]
+        self._delivery.extend(self._sink_boxes)
+        self._main_worker = next((w for w, sink in zip(self._sink_workers, sinks, strict=True) if sink.main_thread), None)
+        self._alive: set[Thread] = {*self._stage_workers, *self._sink_workers, *self._source_workers}
+        self._starting: set[Thread] = {*self._stage_workers, *self._sink_workers}
+
+    def _connect(self, stages: Sequence[Stage]) -> Callable[[Any], bool]:
+        """Make the stages' workers, last first; return where the sources put their frames."""
+        emit: Callable[[Any], bool] = self._deliver
+        for stage in reversed(stages):
+            inbox: Mailbox[Frame] = self._mailbox(LANE, self.ledger.dropped)
+            if isinstance(stage, AsyncStage):
+                requests: Mailbox[InFlight[Any]] = Mailbox(
+                    dict.fromkeys(self._policies, "every"), LANE, self.ledger.dropped
+                )
+                self._stage_boxes.append(requests)
+                self._stage_workers.append(CollectWorker(stage, requests, emit, self))
+                self._stage_workers.append(SubmitWorker(stage, inbox, requests, self))
+            else:
+                self._stage_workers.append(StageWorker(stage, inbox, emit, self))
+            self._stage_boxes.append(inbox)
+            emit = inbox.put
+        return emit
+
+    def _mailbox(self, capacity: int, on_drop: Callable[[Sourced, str], None]) -> Mailbox[Frame]:
+        return Mailbox(self._policies, capacity, on_drop, self._max_age_s)
+
+    def _count_sink_drop(self, sink: Sink) -> Callable[[Sourced, str], None]:
+        def count(item: Sourced, reason: str) -> None:
+            self.sink_drops[sink.name] += 1
+
+        return count
+
+    def _deliver(self, item: Frame | EndOfSource) -> bool:
+        if not isinstance(item, EndOfSource):
+            self.ledger.delivered(item)
+        for box in self._delivery:
+            box.put(item)
+        return not self._stopping
+
+    def outlet(self) -> Mailbox[Frame]:
+        """Return a mailbox that gets every delivered frame too, for a reader of your own; before `start`."""
+        box = self._mailbox(LANE, self._count_sink_drop(Sink()))
+        self._outlets.append(box)
+        self._delivery.append(box)
+        return box
+
+    # ------------------------------------------------------------------ running
+
+    def start(self) -> None:
+        """Start all threads and return; the sources begin when every stage and sink is ready."""
+        for worker in (*self._stage_workers, *self._sink_workers):
+            if worker is not self._main_worker:
+                worker.start()
+        threading.Thread(target=self._supervise, name="supervisor", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask the run to end; returns at once. Legal at any time, from any thread or signal handler."""
+        threading.Thread(target=self._request_stop, name="stop", daemon=True).start()
+
+    def wait(self) -> None:
+        """Wait for the end of the run. A window lives on the thread that calls this."""
+        if self._main_worker is not None:
+            self._main_worker.run()
+        self._done.wait()
+
+    def run(self) -> dict[str, Any]:
+        """Start, wait, and return the summary.
+
+        Raises:
+            FrameloomError: what made the run fail.
+        """
+        self.start()
+        self.wait()
+        if self.error is not None:
+            raise self.error
+        return self.summary()
+
+    # ------------------------------------------------------------------ what workers report
+
+    def ready(self, worker: Thread) -> None:
+        """A worker can take frames."""
+        with self._changed:
+            self._starting.discard(worker)
+            self._changed.notify_all()
+
+    def failed(self, worker: Thread, error: BaseException) -> None:
+        """A worker ends because of an error; the first one is the run's."""
+        inbox = getattr(worker, "inbox", None)
+        if inbox is not None:
+            inbox.close()
+        with self._changed:
+            if self.error is None:
+                self.error = _as_failure(worker, error)
+            self._stopping = True
+            self._changed.notify_all()
+
+    def finished(self, worker: Thread) -> None:
+        """A worker's thread ends."""
+        with self._changed:
+            self._alive.discard(worker)
+            self._starting.discard(worker)
+            self._changed.notify_all()
+
+    def _request_stop(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    # ------------------------------------------------------------------ supervising
+
+    def _supervise(self) -> None:
+        self._wait_for(lambda: not self._starting or self._stopping)
+        if not self._stopping:
+            for worker in self._source_workers:
+                worker.start()
+            self._wait_for(lambda: not self._alive or self._stopping)
+        else:
+            for worker in self._source_workers:
+                self.finished(worker)
+        if self._stopping:
+            self._shut_down()
+        self._conclude()
+
+    def _wait_for(self, condition: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        with self._changed:
+            return self._changed.wait_for(condition, timeout_s)
+
+    def _shut_down(self) -> None:
+        for source in self.sources:
+            source.stop()
+        for box in (*self._stage_boxes, *self._outlets):
+            box.close()
+        upstream: set[Thread] = {*self._source_workers, *self._stage_workers}
+        self._wait_for(lambda: not self._alive & upstream, STAGES_STOP_WITHIN_S)
+        for box in self._sink_boxes:
+            for source in self.sources:
+                box.put(EndOfSource(source.info.name))
+        self._wait_for(lambda: not self._alive, SINKS_STOP_WITHIN_S)
+        for box in self._sink_boxes:
+            box.close()
+
+    def _conclude(self) -> None:
+        with self._changed:
+            self.abandoned = len(self._alive)
+        if self.abandoned:
+            self.ledger.settle()
+        else:
+            for source in self.sources:
+                source.close()
+        summary = self.summary()
+        for sink in self.sinks:
+            try:
+                sink.report(summary)
+            except FrameloomError as error:
+                self.error = self.error or error
+        self._done.set()
+
+    # ------------------------------------------------------------------ what is told at the end
+
+    def summary(self) -> dict[str, Any]:
+        """Return frames, fps, latency and stage percentiles, as in the last line of `events.jsonl`."""
+        accounts = self.ledger.accounts
+        latency = Histogram()
+        for account in accounts.values():
+            latency.merge(account.latency)
+        delivered = sum(account.delivered for account in accounts.values())
+        first, last = self.ledger.first_at, self.ledger.last_at
+        duration_s = last - first if first is not None and last is not None else 0.0
+        return {
+            "fps": round(delivered / duration_s, 2) if duration_s > 0 else None,
+            "latency_ms": latency.percentiles(),
+            "stages": {name: wall.percentiles() for name, (wall, _) in self.stage_times().items()},
+            "sources": {
+                name: {
+                    "captured": account.captured,
+                    "delivered": account.delivered,
+                    "dropped": {reason: 0 for reason in REASONS} | dict(account.dropped),
+                }
+                for name, account in accounts.items()
+            },
+            "sink_drops": dict(self.sink_drops),
+            "abandoned": self.abandoned,
+        }
+
+    def stage_times(self) -> dict[str, tuple[Histogram, float]]:
+        """Return per station its wall times, and the CPU seconds of its own threads, in the order of a frame."""
+        times: dict[str, tuple[Histogram, float]] = {"capture": (Histogram(), 0.0)}
+        for worker in (*self._source_workers, *reversed(self._stage_workers), *self._sink_workers):
+            name = "capture" if isinstance(worker, SourceWorker) else worker.name.removesuffix(".submit")
+            wall, cpu_s = times.get(name, (Histogram(), 0.0))
+            wall.merge(worker.times.wall)
+            times[name] = wall, cpu_s + worker.times.cpu_s
+        return times
+
+    def remarks(self) -> list[str]:
+        """Return what the sources have to say after their end."""
+        return [remark for source in self.sources if (remark := source.remark())]
+
+
+def _policy(source: Source, policies: Mapping[str, Policy]) -> Policy:
+    return policies.get(source.info.name, "latest" if source.info.live else "every")
+
+
+def _as_failure(worker: Thread, error: BaseException) -> FrameloomError:
+    if isinstance(error, FrameloomError):
+        return error
+    failure = StageError(f"{worker.name} failed: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,1 @@
+"""Receivers of the results: recordings, events, windows, pictures."""

@@ -1,0 +1,49 @@
+"""Stage: one station that a frame passes. Write one by overriding `process`; see `pipeline.worker` for its thread."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from pipeline.frame import Frame
+
+Ticket = TypeVar("Ticket")
+
+
+class Stage:
+    """One station. A custom stage needs a `name` and `process`; the rest is optional.
+
+    `open`, `process`, `end` and `close` are all called on the stage's own thread.
+    """
+
+    name = "stage"
+
+    def open(self) -> None:
+        """Get ready: load what is needed. Frames come after this."""
+
+    def process(self, frame: Frame) -> None:
+        """Add to the frame. Its pixels belong to all: draw on a copy."""
+        raise NotImplementedError
+
+    def end(self, source: str) -> None:
+        """Forget what is kept for a source: its last frame has passed."""
+
+    def close(self) -> None:
+        """Give back what `open` took. Called once, also after a failure."""
+
+
+class AsyncStage(Stage, Generic[Ticket]):
+    """A station that starts work on one frame while it waits for others.
+
+    `open`, `submit` and `close` are called on one thread, `collect` and `end` on another, in order.
+    """
+
+    in_flight = 1
+    """Requests that may be started and not collected; read after `open`."""
+
+    def submit(self, frame: Frame) -> Ticket:
+        """Start the work on a frame; wait here if the engine has no room."""
+        raise NotImplementedError
+
+    def collect(self, frame: Frame, ticket: Ticket) -> None:
+        """Wait for the work's result and add it to the frame."""
+        raise NotImplementedError

@@ -1,0 +1,284 @@
+"""Worker: the thread around each source, stage and sink. How it is fed, timed, stopped and failed is the same for all.
+
+An `AsyncStage` has two: `submit` and `collect` run apart, with a mailbox of requests in between, so that no thread
+ever waits for "a new frame or a finished request", and no Python runs on the engine's own threads, where it would
+stall them for the GIL.
+
+An exception is caught here, once: it becomes the worker's failure, and the run stops in order.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from pipeline.capture.source import Damaged, Source
+from pipeline.frame import Frame, Span
+from pipeline.ledger import Ledger
+from pipeline.mailbox import EndOfSource, Mailbox, Sourced
+from pipeline.sinks.sink import Sink
+from pipeline.stage import AsyncStage, Stage, Ticket
+from pipeline.trace import StageTimes
+
+MAIN_THREAD_IDLE_S = 0.02
+"""A window must be kept alive at least this often."""
+Item = TypeVar("Item", bound=Sourced)
+
+
+class Thread(Protocol):
+    """What a listener is told about: a worker of any kind."""
+
+    name: str
+
+
+class Listener(Protocol):
+    """Whom a worker reports to: the runner."""
+
+    def ready(self, worker: Thread) -> None:
+        """The worker can take frames now."""
+
+    def failed(self, worker: Thread, error: BaseException) -> None:
+        """The worker ends because of an error."""
+
+    def finished(self, worker: Thread) -> None:
+        """The worker's thread is about to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight(Generic[Ticket]):
+    """A frame whose work has been started."""
+
+    frame: Frame
+    ticket: Ticket
+    started_at: float
+
+    @property
+    def source(self) -> str:
+        """Name of the frame's source."""
+        return self.frame.source
+
+    @property
+    def captured_at(self) -> float:
+        """Monotonic seconds of the frame."""
+        return self.frame.captured_at
+
+
+class Worker(threading.Thread, Generic[Item]):
+    """A thread that takes items from a mailbox, has them worked on, and passes them on.
+
+    Threads are daemons: where a library call hangs, the process can still end (`Runner.stop` counts them).
+    """
+
+    idle_s: float | None = None
+    """How long to wait for an item before `_idle`; None: as long as it takes."""
+
+    def __init__(self, name: str, inbox: Mailbox[Item], emit: Callable[[Any], object], listener: Listener) -> None:
+        super().__init__(name=name, daemon=True)
+        self.inbox = inbox
+        self.times = StageTimes.start()
+        self._emit = emit
+        self._listener = listener
+
+    def run(self) -> None:
+        """Open, work until nothing more comes, close; report a failure once."""
+        try:
+            self._open()
+            self._listener.ready(self)
+            self._loop()
+        except BaseException as error:
+            if not self.inbox.closed:  # else the run is stopping, and what fails now was cut off by that
+                self._listener.failed(self, error)
+        finally:
+            self._finish()
+
+    def _loop(self) -> None:
+        while True:
+            item = self.inbox.get(self.idle_s)
+            if isinstance(item, EndOfSource):
+                self._end(item.source)
+                self._emit(item)
+            elif item is not None:
+                try:
+                    self._work(item)
+                except BaseException:
+                    self.inbox.drop(item, "stopped")
+                    raise
+            elif self.inbox.over:
+                return
+            else:
+                self._idle()
+
+    def _finish(self) -> None:
+        try:
+            self._close()
+        except BaseException as error:
+            self._listener.failed(self, error)
+        self._listener.finished(self)
+
+    def _open(self) -> None: ...
+
+    def _idle(self) -> None: ...
+
+    def _work(self, item: Item) -> None:
+        raise NotImplementedError
+
+    def _end(self, source: str) -> None: ...
+
+    def _close(self) -> None: ...
+
+
+class StageWorker(Worker[Frame]):
+    """Runs a Stage."""
+
+    def __init__(
+        self, stage: Stage, inbox: Mailbox[Frame], emit: Callable[[Any], object], listener: Listener
+    ) -> None:
+        super().__init__(stage.name, inbox, emit, listener)
+        self._stage = stage
+
+    def _open(self) -> None:
+        self._stage.open()
+
+    def _work(self, frame: Frame) -> None:
+        started, cpu = time.monotonic(), time.thread_time()
+        self._stage.process(frame)
+        ended = time.monotonic()
+        self.times.cpu_s += time.thread_time() - cpu
+        self.times.wall.add(ended - started)
+        frame.spans.append(Span(self.name, started, ended))
+        self._emit(frame)
+
+    def _end(self, source: str) -> None:
+        self._stage.end(source)
+
+    def _close(self) -> None:
+        self._stage.close()
+
+
+class SubmitWorker(Worker[Frame]):
+    """The first half of an AsyncStage."""
+
+    def __init__(
+        self,
+        stage: AsyncStage[Any],
+        inbox: Mailbox[Frame],
+        requests: Mailbox[InFlight[Any]],
+        listener: Listener,
+    ) -> None:
+        super().__init__(f"{stage.name}.submit", inbox, requests.put, listener)
+        self._stage = stage
+        self._requests = requests
+
+    def _open(self) -> None:
+        self._stage.open()
+
+    def _work(self, frame: Frame) -> None:
+        started, cpu = time.monotonic(), time.thread_time()
+        ticket = self._stage.submit(frame)
+        self.times.cpu_s += time.thread_time() - cpu
+        self._requests.put(InFlight(frame, ticket, started))
+
+
+class CollectWorker(Worker[InFlight[Any]]):
+    """The second half of an AsyncStage: frames leave in the order they came.
+
+    It also closes the stage: every request has been waited for by then.
+    """
+
+    def __init__(
+        self,
+        stage: AsyncStage[Any],
+        requests: Mailbox[InFlight[Any]],
+        emit: Callable[[Any], object],
+        listener: Listener,
+    ) -> None:
+        super().__init__(stage.name, requests, emit, listener)
+        self._stage = stage
+
+    def _work(self, item: InFlight[Any]) -> None:
+        cpu = time.thread_time()
+        self._stage.collect(item.frame, item.ticket)
+        ended = time.monotonic()
+        self.times.cpu_s += time.thread_time() - cpu
+        self.times.wall.add(ended - item.started_at)
+        item.frame.spans.append(Span(self.name, item.started_at, ended))
+        self._emit(item.frame)
+
+    def _end(self, source: str) -> None:
+        self._stage.end(source)
+
+    def _close(self) -> None:
+        self._stage.close()
+
+
+class SinkWorker(Worker[Frame]):
+    """Runs a Sink; one that wants the main thread is run there instead of being started."""
+
+    def __init__(self, sink: Sink, inbox: Mailbox[Frame], listener: Listener) -> None:
+        super().__init__(sink.name, inbox, lambda item: None, listener)
+        self._sink = sink
+        if sink.main_thread:
+            self.idle_s = MAIN_THREAD_IDLE_S
+
+    def _open(self) -> None:
+        self._sink.open()
+
+    def _idle(self) -> None:
+        self._sink.idle()
+
+    def _work(self, frame: Frame) -> None:
+        started, cpu = time.monotonic(), time.thread_time()
+        self._sink.consume(frame)
+        self.times.cpu_s += time.thread_time() - cpu
+        self.times.wall.add(time.monotonic() - started)
+
+    def _end(self, source: str) -> None:
+        self._sink.end(source)
+
+    def _close(self) -> None:
+        self._sink.close()
+
+
+class SourceWorker(threading.Thread):
+    """A source's thread: captures, counts, and sends the end after the last frame."""
+
+    def __init__(
+        self, source: Source, max_frames: int | None, ledger: Ledger, emit: Callable[[Any], bool], listener: Listener
+    ) -> None:
+        super().__init__(name=f"capture.{source.info.name}", daemon=True)
+        self.source = source
+        self.times = StageTimes.start()
+        self._max_frames = max_frames
+        self._ledger = ledger
+        self._emit = emit
+        self._listener = listener
+
+    def run(self) -> None:
+        """Capture until the source ends, `max_frames` are reached, or nobody takes frames any more."""
+        try:
+            self._capture()
+        except BaseException as error:
+            self._listener.failed(self, error)
+        finally:
+            self._emit(EndOfSource(self.source.info.name))
+            self._listener.finished(self)
+
+    def _capture(self) -> None:
+        captured = 0
+        items = self.source.frames()
+        while self._max_frames is None or captured < self._max_frames:
+            started, cpu = time.monotonic(), time.thread_time()
+            item = next(items, None)
+            self.times.cpu_s += time.thread_time() - cpu
+            if item is None:
+                return
+            self.times.wall.add(time.monotonic() - started)
+            captured += 1
+            self._ledger.captured(item)
+            if isinstance(item, Damaged):
+                self._ledger.dropped(item, "corrupt")
+            elif not self._emit(item):
+                return
