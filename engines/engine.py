@@ -49,6 +49,13 @@ class EngineInfo:
     origin: str
     """Where the compiled model came from: `compiled`, `cache`."""
 
+    def __str__(self) -> str:
+        height, width = self.input_shape[1:3]
+        return (
+            f"{self.model} {width}x{height} on {self.backend} {self.version.split('-')[0]}, {self.device} "
+            f"{self.precision}, {self.threads} threads, {self.requests} requests in flight ({self.origin})"
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
         return asdict(self)

@@ -68,7 +68,8 @@ def picture_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     if len(shape) != 4 or shape[1] not in (3, None):
         seen = ", ".join(f"{value.name} {dimensions(value)}" for value in free) or "none"
         raise ModelError(f"the model takes no N x 3 x height x width picture; inputs seen: {seen}")
-    return free[0]
+    first: onnx.ValueInfoProto = free[0]
+    return first
 
 
 def dimensions(value: onnx.ValueInfoProto) -> list[int | None]:

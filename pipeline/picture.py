@@ -15,7 +15,6 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
-
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 Image = npt.NDArray[np.uint8]
@@ -49,12 +48,12 @@ class Planes:
     @property
     def height(self) -> int:
         """Rows of the picture."""
-        return self.data.shape[0] * 2 // 3
+        return int(self.data.shape[0]) * 2 // 3
 
     @property
     def width(self) -> int:
         """Columns of the picture."""
-        return self.data.shape[1]
+        return int(self.data.shape[1])
 
     @property
     def y(self) -> Image:

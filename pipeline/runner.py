@@ -13,9 +13,9 @@ a signal handler, a key in the window and a failing stage all only have to say s
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.capture.source import Source
@@ -58,7 +58,7 @@ class Runner:
         max_frames: int | None = None,
         max_age_s: float | None = None,
     ) -> None:
-        self.sources, self.sinks = list(sources), list(sinks)
+        self.sources, self.stages, self.sinks = list(sources), list(stages), list(sinks)
         self.ledger = Ledger([source.info.name for source in sources])
         self.sink_drops: Counter[str] = Counter()
         self.error: FrameloomError | None = None
@@ -77,7 +77,9 @@ class Runner:
         self._sink_boxes = [self._mailbox(SINK_LANE, self._count_sink_drop(sink)) for sink in sinks]
         self._sink_workers = [SinkWorker(sink, box, self) for sink, box in zip(sinks, self._sink_boxes, strict=True)]
         self._delivery.extend(self._sink_boxes)
-        self._main_worker = next((w for w, sink in zip(self._sink_workers, sinks, strict=True) if sink.main_thread), None)
+        self._main_worker = next(
+            (w for w, sink in zip(self._sink_workers, sinks, strict=True) if sink.main_thread), None
+        )
         self._alive: set[Thread] = {*self._stage_workers, *self._sink_workers, *self._source_workers}
         self._starting: set[Thread] = {*self._stage_workers, *self._sink_workers}
 
@@ -252,7 +254,7 @@ class Runner:
                 name: {
                     "captured": account.captured,
                     "delivered": account.delivered,
-                    "dropped": {reason: 0 for reason in REASONS} | dict(account.dropped),
+                    "dropped": dict.fromkeys(REASONS, 0) | dict(account.dropped),
                 }
                 for name, account in accounts.items()
             },
@@ -269,6 +271,14 @@ class Runner:
             wall.merge(worker.times.wall)
             times[name] = wall, cpu_s + worker.times.cpu_s
         return times
+
+    def descriptions(self) -> list[str]:
+        """Return what the stages say of themselves: which engine ran, at which precision."""
+        return [text for stage in self.stages if (text := stage.describe())]
+
+    def files(self) -> list[Path]:
+        """Return the files that the sinks wrote."""
+        return [path for sink in self.sinks for path in sink.files]
 
     def remarks(self) -> list[str]:
         """Return what the sources have to say after their end."""

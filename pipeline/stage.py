@@ -30,6 +30,10 @@ class Stage:
     def close(self) -> None:
         """Give back what `open` took. Called once, also after a failure."""
 
+    def describe(self) -> str | None:
+        """Return a line for the summary, such as which engine ran; None: nothing to say."""
+        return None
+
 
 class AsyncStage(Stage, Generic[Ticket]):
     """A station that starts work on one frame while it waits for others.

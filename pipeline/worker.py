@@ -133,9 +133,7 @@ class Worker(threading.Thread, Generic[Item]):
 class StageWorker(Worker[Frame]):
     """Runs a Stage."""
 
-    def __init__(
-        self, stage: Stage, inbox: Mailbox[Frame], emit: Callable[[Any], object], listener: Listener
-    ) -> None:
+    def __init__(self, stage: Stage, inbox: Mailbox[Frame], emit: Callable[[Any], object], listener: Listener) -> None:
         super().__init__(stage.name, inbox, emit, listener)
         self._stage = stage
 

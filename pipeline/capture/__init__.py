@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,16 +54,16 @@ def source_names(given: Sequence[str | None], urls: Sequence[str | int]) -> list
         if explicit.count(name) > 1:
             raise ConfigError(f"two sources are called {name!r}; names must differ")
     taken = set(explicit)
-    names = []
+    names: list[str] = []
     for name, url in zip(given, urls, strict=True):
-        if name is None:
-            base = name = _automatic_name(url)
-            number = 2
-            while name in taken:
-                name, number = f"{base}-{number}", number + 1
-            taken.add(name)
-        names.append(name)
+        names.append(name if name is not None else _free_name(_automatic_name(url), taken))
+        taken.add(names[-1])
     return names
+
+
+def _free_name(base: str, taken: set[str]) -> str:
+    numbered = (f"{base}-{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([base], numbered) if name not in taken)
 
 
 def _automatic_name(url: str | int) -> str:

@@ -46,6 +46,7 @@ class VideoFile:
         self._stopped = False
         self._decoded = self._unreadable = 0
         self._container: Any = None
+        self._stream: Any = None
 
     def open(self) -> None:
         """Open the file and find its first video stream."""
@@ -79,7 +80,7 @@ class VideoFile:
         if stream.duration and stream.time_base:
             return round(float(stream.duration * stream.time_base) * rate)
         if self._container.duration:
-            return round(self._container.duration / av.time_base * rate)
+            return int(self._container.duration / av.time_base * rate)
         return None
 
     def frames(self) -> Iterator[Frame | Damaged]:
@@ -99,9 +100,9 @@ class VideoFile:
             index += 1
 
     def _decode(self) -> Iterator[Any]:
-        """Yield decoded pictures, None for a packet that cannot be decoded."""
+        """Yield decoded pictures until the end or `stop`, None for a packet that cannot be decoded."""
         packets = self._container.demux(self._stream)
-        while not self._stopped:
+        while True:
             try:
                 packet = next(packets, None)
             except av.FFmpegError:  # the container itself breaks off here
@@ -112,8 +113,7 @@ class VideoFile:
             try:
                 pictures = packet.decode()
             except av.FFmpegError:
-                yield None
-                continue
+                pictures = [None]
             for picture in pictures:
                 if self._stopped:
                     return

@@ -17,7 +17,9 @@ from pipeline.errors import SourceError
 from pipeline.frame import Frame
 from pipeline.picture import Picture, Planes
 
-PATTERN = re.compile(r"synthetic(?:://(?P<width>\d+)x(?P<height>\d+)(?:@(?P<fps>\d+(?:\.\d+)?))?)?(?:\?frames=(?P<frames>\d+))?")
+PATTERN = re.compile(
+    r"synthetic(?:://(?P<width>\d+)x(?P<height>\d+)(?:@(?P<fps>\d+(?:\.\d+)?))?)?(?:\?frames=(?P<frames>\d+))?"
+)
 
 
 def is_synthetic(url: str) -> bool:

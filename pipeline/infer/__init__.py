@@ -1,0 +1,1 @@
+"""What runs models on frames: letterbox, detector."""

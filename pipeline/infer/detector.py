@@ -137,6 +137,10 @@ class Detector(AsyncStage["tuple[Letterbox, Pending]"]):
         frame.detections = self._detector.read(pending.result(), plan)
         frame.labels = self._detector.labels
 
+    def describe(self) -> str | None:
+        """Name the model and what ran it."""
+        return f"detect: {self.engine.describe()}" if hasattr(self, "engine") else None
+
     def close(self) -> None:
         """Give the engine back."""
         if hasattr(self, "engine"):

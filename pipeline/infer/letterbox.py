@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.frame import FloatArray
     from pipeline.picture import Image, Picture, Planes
 
+
 @dataclass(frozen=True)
 class Letterbox:
     """Where the frame's picture lies in the model's input; sizes are (height, width)."""

@@ -1,0 +1,1 @@
+"""What turns raw outputs into answers: heads, non-maximum suppression."""

@@ -55,4 +55,6 @@ def _iou(
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     shared = sides.clip(min=0).prod(axis=1)
     union = area + areas - shared
-    return np.divide(shared, union, out=np.ones_like(shared), where=area + areas > np.finfo(np.float64).eps)
+    has_area = area + areas > np.finfo(np.float64).eps
+    iou: npt.NDArray[np.float64] = np.divide(shared, union, out=np.ones_like(shared), where=has_area)
+    return iou

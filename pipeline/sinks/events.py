@@ -95,7 +95,9 @@ def frame_line(frame: Frame) -> dict[str, Any]:
 
 def _detections(frame: Frame, detections: Detections) -> list[dict[str, Any]]:
     tracks = [None] * len(detections) if detections.track_ids is None else detections.track_ids.tolist()
-    rows = zip(detections.boxes.tolist(), detections.scores.tolist(), detections.class_ids.tolist(), tracks, strict=True)
+    rows = zip(
+        detections.boxes.tolist(), detections.scores.tolist(), detections.class_ids.tolist(), tracks, strict=True
+    )
     return [
         {
             "box": [round(edge, BOX_DECIMALS) for edge in box],

@@ -57,7 +57,9 @@ class Grid:
     def _merge(self) -> Iterator[tuple[float, Planes]]:
         while any(self._waiting.values()) and (self._all_have_some() or self._one_is_far_ahead()):
             source = min((s for s, queue in self._waiting.items() if queue), key=lambda s: self._waiting[s][0][0])
-            leader = max(self._running | {s for s, queue in self._waiting.items() if queue}, key=self._rates.__getitem__)
+            leader = max(
+                self._running | {s for s, queue in self._waiting.items() if queue}, key=self._rates.__getitem__
+            )
             time_s, tile = self._waiting[source].popleft()
             self._paste(source, tile)
             if source == leader:
@@ -73,9 +75,7 @@ class Grid:
         """Shrink a picture to fit its tile, keeping its shape; the grid is BT.601, limited range."""
         if planes.matrix != "bt601" or planes.full_range:
             planes = bgr_to_planes(planes_to_bgr(planes))
-        fit = Letterbox.plan(
-            (planes.height, planes.width), (self._tile_height, self._tile_width), "letterbox-centre"
-        )
+        fit = Letterbox.plan((planes.height, planes.width), (self._tile_height, self._tile_width), "letterbox-centre")
         height, width = (_even(side) for side in fit.content)
         data = np.empty((height * 3 // 2, width), np.uint8)
         tile = Planes(data)

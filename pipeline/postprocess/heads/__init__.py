@@ -32,5 +32,6 @@ def choose(name: str | None, shapes: Mapping[str, tuple[int, ...]], size: tuple[
     known = "; ".join(f"{head.name}: {head.layout}" for head in HEADS)
     asked = "" if name is None else f"the head {name!r} was asked for, "
     raise UnknownHead(
-        f"the model is no detector that can be read: {asked}for input {size[0]}x{size[1]} it gives {seen}. Known: {known}"
+        f"the model is no detector that can be read: {asked}for input {size[0]}x{size[1]} it gives {seen}. "
+        f"Known: {known}"
     )

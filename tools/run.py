@@ -1,0 +1,109 @@
+"""`frameloom run`: settings from file and options, then the run itself, ended in order by Ctrl-C and SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from pipeline.config import Settings
+from pipeline.config_file import Override, load_settings, parse_set
+from pipeline.runner import Runner
+
+INTERRUPTED = 130
+
+
+def run(
+    config: Annotated[Path | None, typer.Argument(help="Configuration file; without it, the defaults.")] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="Video, image, folder, glob, or synthetic://640x480@30; repeat for several."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Name of a known model, or an ONNX file.")] = None,
+    record: Annotated[str | None, typer.Option(metavar="FILE", help="Record an annotated MP4.")] = None,
+    segment_s: Annotated[float | None, typer.Option(help="Begin a new recording after so many seconds.")] = None,
+    events: Annotated[str | None, typer.Option(metavar="FILE", help="Write results as JSON lines.")] = None,
+    frames: Annotated[str | None, typer.Option(metavar="FOLDER", help="Write annotated pictures.")] = None,
+    window: Annotated[bool, typer.Option("--window", help="Show the result; q ends the run.")] = False,
+    max_frames: Annotated[int | None, typer.Option(help="Stop each source after so many frames.")] = None,
+    backend: Annotated[str | None, typer.Option(help="auto, openvino or onnxruntime.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any other key.")] = None,
+) -> None:
+    """Detect in videos and images; show, record and report what is there."""
+    options = {
+        "--source": ("sources", list(source) if source else None),
+        "--model": ("detect.model", model),
+        "--record": ("sinks.record.path", record),
+        "--segment-s": ("sinks.record.segment_s", segment_s),
+        "--events": ("sinks.events.path", events),
+        "--frames": ("sinks.frames.path", frames),
+        "--window": ("sinks.window.enabled", window or None),
+        "--max-frames": ("max_frames", max_frames),
+        "--backend": ("engine.backend", backend),
+        "--precision": ("engine.precision", precision),
+    }
+    overrides = [Override(key, value, option) for option, (key, value) in options.items() if value is not None]
+    overrides += [parse_set(text) for text in set_ or ()]
+    execute(load_settings(config, overrides).settings)
+
+
+def execute(settings: Settings) -> Runner:
+    """Run what the settings describe, with progress and summary on the terminal.
+
+    Returns:
+        The finished runner; where a thread had to be abandoned the process ends here instead.
+
+    Raises:
+        FrameloomError: the request is wrong, or the run failed (its summary is printed nevertheless).
+    """
+    from pipeline.assemble import assemble
+    from tools.terminal import RunProgress, download_progress, print_summary
+
+    with download_progress(settings.detect.model) as progress:
+        runner = assemble(settings, progress=progress)
+    with stopped_by_signals(runner), RunProgress(runner, settings.max_frames):
+        runner.start()
+        runner.wait()
+    print_summary(runner)
+    if runner.abandoned:
+        _leave(1 if runner.error else 0, runner)
+    if runner.error is not None:
+        raise runner.error
+    return runner
+
+
+@contextmanager
+def stopped_by_signals(runner: Runner, signals: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> Iterator[None]:
+    """Turn the first Ctrl-C or SIGTERM into an orderly stop; a second one ends the process at once."""
+    received = 0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if received > 1:
+            os._exit(INTERRUPTED)
+        runner.stop()
+
+    before = {number: signal.signal(number, handle) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(code: int, runner: Runner) -> None:
+    """End the process without waiting for threads that a library call holds."""
+    if runner.error is not None:
+        sys.stderr.write(f"frameloom: {runner.error}\n")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,135 @@
+"""What a run shows on the terminal: a progress bar while it goes on, a summary at its end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from pipeline.runner import Runner
+
+if TYPE_CHECKING:
+    from engines.download import Progress as ProgressCallback
+
+REFRESH_S = 0.25
+
+
+class RunProgress:
+    """A bar per source with frames, fps and time left, on standard error; nothing where that is no terminal."""
+
+    def __init__(self, runner: Runner, max_frames: int | None) -> None:
+        self._runner = runner
+        self._stop = threading.Event()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[fps]:.0f} fps"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        for source in runner.sources:
+            totals = [number for number in (source.info.frames, max_frames) if number is not None]
+            total = min(totals) if totals else None
+            self._tasks[source.info.name] = self._progress.add_task(source.info.name, total=total, fps=0.0)
+        self._thread = threading.Thread(target=self._refresh, name="progress", daemon=True)
+
+    def __enter__(self) -> RunProgress:
+        if self._progress.console.is_terminal:
+            self._progress.start()
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+            self._progress.stop()
+
+    def _refresh(self) -> None:
+        while not self._stop.wait(REFRESH_S):
+            for name, task in self._tasks.items():
+                done = self._runner.ledger.accounts[name].delivered
+                speed = self._progress.tasks[task].speed or 0.0
+                self._progress.update(task, completed=done, fps=speed)
+
+
+def print_summary(runner: Runner, console: Console | None = None) -> None:
+    """Print frames per source, time per stage, and where the files are."""
+    console = console or Console(highlight=False)
+    summary = runner.summary()
+    console.print(_sources_table(summary))
+    console.print(_stages_table(summary))
+    fps = "-" if summary["fps"] is None else f"{summary['fps']:.1f}"
+    console.print(f"[bold]{fps} fps[/] in all; capture to delivery {_milliseconds(summary['latency_ms'])}")
+    for line in runner.descriptions():
+        console.print(line, markup=False, soft_wrap=True)
+    for path in runner.files():
+        console.print(f"wrote {path}", markup=False, soft_wrap=True)
+    for name, count in summary["sink_drops"].items():
+        console.print(f"{name}: {count} frames not taken by this sink", markup=False)
+    for remark in runner.remarks():
+        console.print(f"note: {remark}", markup=False, soft_wrap=True, style="yellow")
+    if runner.abandoned:
+        console.print(f"note: {runner.abandoned} threads did not stop in time and were abandoned", style="yellow")
+
+
+def _sources_table(summary: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("source", overflow="fold")
+    for heading in ("captured", "delivered", "dropped"):
+        table.add_column(heading, justify="right")
+    for name, account in summary["sources"].items():
+        reasons = ", ".join(f"{count} {reason}" for reason, count in account["dropped"].items() if count)
+        table.add_row(name, str(account["captured"]), str(account["delivered"]), reasons or "0")
+    return table
+
+
+def _stages_table(summary: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("ms per frame")
+    for heading in ("p50", "p95", "p99"):
+        table.add_column(heading, justify="right")
+    for name, values in summary["stages"].items():
+        table.add_row(name, *("-" if value is None else f"{value:.1f}" for value in values.values()))
+    return table
+
+
+def _milliseconds(values: dict[str, float | None]) -> str:
+    return ", ".join("-" if value is None else f"{name} {value:.0f} ms" for name, value in values.items())
+
+
+@contextmanager
+def download_progress(name: str) -> Iterator[ProgressCallback]:
+    """Show a bar for one download on standard error, once it begins and where that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task: TaskID | None = None
+
+        def update(done: int, total: int | None) -> None:
+            nonlocal task
+            if task is None:
+                task = bar.add_task(name, total=total)
+            bar.update(task, completed=done, total=total)
+
+        yield update
