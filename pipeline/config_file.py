@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from pipeline.config import Settings
+from pipeline.config import Section, Settings
 from pipeline.config_errors import Origin, Problem, report, shown
 from pipeline.config_keys import Key, dotted, leaves, section_at
 from pipeline.config_reasons import problem_of
@@ -144,7 +144,7 @@ def _expand(value: object, key: Key, origins: dict[Key, Origin]) -> object:
     if isinstance(value, list):
         return [_expand(child, (*key, i), origins) for i, child in enumerate(value)]
     section = section_at(key)
-    if value is None or section is None or section.shorthand is None:
+    if section is None or section.shorthand is None or value is None or isinstance(value, Section):
         return value
     long_key = (*key, section.shorthand)
     origins[long_key] = origins[key]

@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from engines.errors import FrameloomError
-from tools import config, demo, models, run
+from tools import benchmark, config, demo, models, run
 
 app = typer.Typer(
     name="frameloom",
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command()(run.run)
 app.command()(demo.demo)
 app.add_typer(models.app, name="models")
+app.command()(benchmark.bench)
 app.add_typer(config.app, name="config")
 
 

@@ -55,8 +55,8 @@ def source_names(given: Sequence[str | None], urls: Sequence[str | int]) -> list
             raise ConfigError(f"two sources are called {name!r}; names must differ")
     taken = set(explicit)
     names: list[str] = []
-    for name, url in zip(given, urls, strict=True):
-        names.append(name if name is not None else _free_name(_automatic_name(url), taken))
+    for wanted, url in zip(given, urls, strict=True):
+        names.append(wanted if wanted is not None else _free_name(_automatic_name(url), taken))
         taken.add(names[-1])
     return names
 

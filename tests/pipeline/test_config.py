@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.config import Section, Settings
+from pipeline.config import Section, Settings, SourceSettings
 from pipeline.config_errors import mask_passwords
 from pipeline.config_file import Loaded, Override, load_settings, parse_set
 from pipeline.config_keys import Key, dotted, leaves, section_at
@@ -570,6 +570,16 @@ def test_an_option_of_the_command_line_takes_its_value_as_it_is() -> None:
     assert loaded.settings.detect.model == "on"
     assert [source.url for source in loaded.settings.sources] == ["a", "b"]
     assert (str(loaded.origins["detect.model"]), str(loaded.origins["sources.1.url"])) == ("--model", "SOURCE")
+
+
+def test_an_option_may_be_a_ready_made_section() -> None:
+    door = SourceSettings(url="a.mp4", name="door")
+    assert load_settings(None, [Override("sources", [door], "sources")]).settings.sources == (door,)
+
+
+def test_a_key_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ConfigError, match="detect"):
+        load_settings(None, [Override("detect", {1: 2}, "detect")])
 
 
 @pytest.mark.parametrize(

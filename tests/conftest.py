@@ -1,0 +1,39 @@
+"""What all tests share: where the test material is, and that nothing is skipped unnoticed.
+
+Tests that need material outside the repository look for a folder `shared` beside it and skip with a reason where it
+is not. With FRAMELOOM_NO_SKIPS=1 a skip fails the run, except for what a machine may lack (`MAY_SKIP`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+MAY_SKIP = ("no native bf16", "no NVIDIA GPU", "needs native bf16", "supervision")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of test material; skips where there is none."""
+    if not SHARED.is_dir():
+        pytest.skip("no folder 'shared' with test material beside the repository")
+    return SHARED
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail a run that skipped what it should have run."""
+    if not os.environ.get("FRAMELOOM_NO_SKIPS"):
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    assert reporter is not None
+    skipped = reporter.stats.get("skipped", [])
+    reasons = [(report.nodeid, str(report.longrepr[-1])) for report in skipped]
+    wrong = [(test, reason) for test, reason in reasons if not any(word in reason for word in MAY_SKIP)]
+    if wrong and session.exitstatus == pytest.ExitCode.OK:
+        for test, reason in wrong:
+            reporter.write_line(f"FRAMELOOM_NO_SKIPS: {test}: {reason}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
