@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import TypeVar
 import requests
 
 from engines.errors import FrameloomError, ModelError
+from engines.masking import mask_passwords
 
 Progress = Callable[[int, "int | None"], None]
 """Called with the bytes that have arrived and the bytes expected (None: the server does not say)."""
@@ -38,12 +38,6 @@ def offline() -> bool:
     return os.environ.get("FRAMELOOM_OFFLINE", "") not in ("", "0")
 
 
-def masked(text: str) -> str:
-    """Return `text` with user names, passwords and tokens in its URLs replaced by `***`."""
-    text = re.sub(r"(\w+://)[^\s/]*@", r"\1***@", text)
-    return re.sub(r"(?i)([?&][^=&\s]*(?:token|key|password|secret|auth|signature)[^=&\s]*=)[^&\s]+", r"\1***", text)
-
-
 def short_reason(error: BaseException) -> str:
     """Say in a few words why a download failed: the innermost cause, not the chain of wrappers."""
     if isinstance(error, FrameloomError):
@@ -53,8 +47,8 @@ def short_reason(error: BaseException) -> str:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     if isinstance(error, OSError) and error.strerror:
-        return masked(f"{error.strerror}: {error.filename}" if error.filename else error.strerror)
-    return masked(str(error)) or type(error).__name__
+        return mask_passwords(f"{error.strerror}: {error.filename}" if error.filename else error.strerror)
+    return mask_passwords(str(error)) or type(error).__name__
 
 
 def retried(attempt: Callable[[], Result]) -> Result:

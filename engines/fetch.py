@@ -12,8 +12,9 @@ from pathlib import Path
 
 import requests
 
-from engines.download import Progress, download, masked, offline, scratch_folder, short_reason, store
+from engines.download import Progress, download, offline, scratch_folder, short_reason, store
 from engines.errors import ChecksumMismatch, ModelError, ModelNotFound
+from engines.masking import mask_passwords
 from engines.model_files import Found, find, mirror_folders, model_cache, sha256_of
 from engines.package_member import IndexSettings, download_archive, extract_member
 from engines.zoo_entry import Address, Entry, PackageMember, Source
@@ -108,5 +109,5 @@ def _nowhere(entry: Entry, failures: list[str]) -> str:
 
 def _described(source: Source) -> str:
     if isinstance(source, Address):
-        return masked(source.url)
-    return f"{source} from {masked(IndexSettings.configured().url)}"
+        return mask_passwords(source.url)
+    return f"{source} from {mask_passwords(IndexSettings.configured().url)}"

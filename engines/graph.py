@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PICTURES = "pictures"
 """Name of the uint8 input that `take_uint8_pictures` adds."""
+FOUR_PHASES = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def load(path: Path) -> onnx.ModelProto:
@@ -46,10 +47,11 @@ def prepare(spec: ModelSpec, size: tuple[int, int] | None) -> onnx.ModelProto:
     """Load a model and make it ready to be compiled for pictures of `size` (height, width; None: its own).
 
     Raises:
-        ModelError: not an ONNX file, or its first input takes no pictures.
+        ModelError: not an ONNX file, its first input takes no pictures, it has other inputs, or it only takes batches.
         EngineBuildError: it leaves its size open and none was given.
     """
     model = load(spec.path)
+    _check_inputs(model)
     height, width = input_size(model, spec.input) if size is None else size
     set_input_size(model, height, width)
     fuse_focus(model)
@@ -62,14 +64,28 @@ def picture_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     Raises:
         ModelError: it is not N x 3 x H x W.
     """
-    filled = {tensor.name for tensor in model.graph.initializer}
-    free = [value for value in model.graph.input if value.name not in filled]
+    free = _free_inputs(model)
     shape = dimensions(free[0]) if free else []
     if len(shape) != 4 or shape[1] not in (3, None):
         seen = ", ".join(f"{value.name} {dimensions(value)}" for value in free) or "none"
         raise ModelError(f"the model takes no N x 3 x height x width picture; inputs seen: {seen}")
     first: onnx.ValueInfoProto = free[0]
     return first
+
+
+def _free_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    filled = {tensor.name for tensor in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in filled]
+
+
+def _check_inputs(model: onnx.ModelProto) -> None:
+    """Refuse a model that would run on something else than one picture: OpenVINO leaves other inputs unset."""
+    batch = dimensions(picture_input(model))[0]
+    if batch not in (1, None):
+        raise ModelError(f"the model only takes {batch} pictures at once; export it for one, or for any number")
+    if len(free := _free_inputs(model)) > 1:
+        names = ", ".join(f"{value.name} {dimensions(value)}" for value in free)
+        raise ModelError(f"the model wants more than a picture, which is not supported; its inputs: {names}")
 
 
 def dimensions(value: onnx.ValueInfoProto) -> list[int | None]:
@@ -118,16 +134,16 @@ def fuse_focus(model: onnx.ModelProto) -> bool:
     constants = _constants(model)
     for conv in graph.node:
         concat = makers.get(conv.input[0]) if conv.op_type == "Conv" else None
-        if concat is None or concat.op_type != "Concat" or conv.input[1] not in constants:
+        if concat is None or not _joins_channels(concat) or conv.input[1] not in constants:
             continue
         phases = [_phase(name, picture, makers, constants) for name in concat.input]
         weights = constants[conv.input[1]]
-        if sorted(p for p in phases if p) != [(0, 0), (0, 1), (1, 0), (1, 1)] or not _is_plain_3x3(conv, weights):
+        starts = [phase for phase in phases if phase is not None]
+        if len(phases) != 4 or sorted(starts) != FOUR_PHASES or not _is_plain_3x3(conv, weights):
             continue
         channels = weights.shape[1] // 4
         kernel = np.zeros((weights.shape[0], channels, 6, 6), weights.dtype)
-        for group, phase in enumerate(phases):
-            assert phase is not None
+        for group, phase in enumerate(starts):
             kernel[:, :, phase[0] :: 2, phase[1] :: 2] = weights[:, group * channels : (group + 1) * channels]
         _replace_convolution(graph, conv, picture, kernel)
         _remove_unused(graph)
@@ -185,20 +201,29 @@ def _phase(
             return None
         if any(array.size != 1 for array in (start, end, axes, steps)) or steps.item() != 2 or end.item() < 2**31 - 1:
             return None
+        if int(axes.item()) in starts:  # every fourth row
+            return None
         starts[int(axes.item())] = int(start.item())
         name = node.input[0]
     return (starts[2], starts[3]) if set(starts) == {2, 3} else None
 
 
+def _joins_channels(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Concat" and _attributes(node)["axis"] in (1, -3)
+
+
 def _is_plain_3x3(conv: onnx.NodeProto, weights: npt.NDArray[Any]) -> bool:
-    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in conv.attribute}
-    plain = {"strides": [1, 1], "dilations": [1, 1], "group": 1, "pads": [1, 1, 1, 1]}
-    return weights.shape[2:] == (3, 3) and all(attributes.get(key, value) == value for key, value in plain.items())
+    unstated = {"strides": [1, 1], "dilations": [1, 1], "group": 1, "pads": [0, 0, 0, 0], "auto_pad": b"NOTSET"}
+    plain = {**unstated, "pads": [1, 1, 1, 1]}
+    stated = {**unstated, **_attributes(conv)}
+    return weights.shape[2:] == (3, 3) and all(stated[key] == value for key, value in plain.items())
 
 
-def _replace_convolution(
-    graph: onnx.GraphProto, conv: onnx.NodeProto, picture: str, kernel: npt.NDArray[Any]
-) -> None:
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _replace_convolution(graph: onnx.GraphProto, conv: onnx.NodeProto, picture: str, kernel: npt.NDArray[Any]) -> None:
     name = f"{conv.input[1]}_focus"
     graph.initializer.append(numpy_helper.from_array(kernel, name))
     fused = helper.make_node(
@@ -218,14 +243,25 @@ def _replace_convolution(
 def _remove_unused(graph: onnx.GraphProto) -> None:
     """Remove nodes and constants that no longer lead to an output."""
     while True:
-        used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+        used = _names_used(graph)
         idle = [node for node in graph.node if not used.intersection(node.output)]
         if not idle:
             break
         for node in idle:
             graph.node.remove(node)
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+    unused = {tensor.name for tensor in graph.initializer} - used
+    for tensor in [tensor for tensor in graph.initializer if tensor.name in unused]:
         graph.initializer.remove(tensor)
+    for value in [value for value in graph.input if value.name in unused]:  # old files list them as inputs, too
+        graph.input.remove(value)
+
+
+def _names_used(graph: onnx.GraphProto) -> set[str]:
+    """Return the names that nodes read or that are outputs, also those that the branches of an If or Loop read."""
+    names = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    inner = [attribute for node in graph.node for attribute in node.attribute]
+    branches = [branch for attribute in inner for branch in (attribute.g, *attribute.graphs)]
+    return names.union(*(_names_used(branch) for branch in branches if branch.node or branch.output))
 
 
 def _first_line(error: Exception) -> str:

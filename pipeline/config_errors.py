@@ -7,16 +7,15 @@ config.yaml:12:15: detect.confidence: 1.4 is too large: at most 1 [number 0..1]
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.cells import cell_len
 
+from engines.masking import mask_passwords
+
 _EXCERPT = 100  # columns of a long line that are shown
-_CREDENTIALS = re.compile(r"(://[^\s:/@]*:)(\S*)(?=@)")
-_QUERY_SECRET = re.compile(r"([?&](?:password|passwd|pwd|pass|token)=)([^\s&'\"]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,6 @@ class Problem:
     origin: Origin
     text: str
     span: Span | None = None
-
-
-def mask_passwords(text: str, same_length: bool = False) -> str:
-    """The text with the passwords of all URLs in it replaced by ***, or by as many * as keep every column in place."""
-
-    def hide(match: re.Match[str]) -> str:
-        return match[1] + ("*" * len(match[2]) if same_length else "***")
-
-    return _QUERY_SECRET.sub(hide, _CREDENTIALS.sub(hide, text))
 
 
 def report(problems: Iterable[Problem], lines: Sequence[str] = ()) -> str:

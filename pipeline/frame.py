@@ -24,7 +24,7 @@ Index = Any
 """What numpy takes between brackets: an integer, a slice, a boolean mask, an array of integers."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Detections:
     """What was detected in one frame, as a struct of arrays that indexes like numpy.
 
@@ -44,14 +44,19 @@ class Detections:
     """(N, H, W) bool; None where the model gives no masks."""
 
     def __post_init__(self) -> None:
-        self.boxes = np.asarray(self.boxes, np.float32).reshape(-1, 4)
+        boxes = np.asarray(self.boxes, np.float32)
+        if boxes.size and boxes.shape[-1:] != (4,):
+            raise ValueError(f"boxes must be (N, 4), not {boxes.shape}")
+        self.boxes = boxes.reshape(-1, 4)
         self.scores = np.asarray(self.scores, np.float32).reshape(-1)
         self.class_ids = np.asarray(self.class_ids, np.int32).reshape(-1)
+        self.track_ids = None if self.track_ids is None else np.asarray(self.track_ids, np.int32).reshape(-1)
+        self.masks = None if self.masks is None else np.asarray(self.masks, np.bool_)
         for name in ("scores", "class_ids", "track_ids", "masks"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.boxes):
                 raise ValueError(f"{len(self.boxes)} boxes but {len(values)} {name}")
-        if len(self.scores) > 1 and np.any(self.scores[1:] > self.scores[:-1]):
+        if not np.all(self.scores[:-1] >= self.scores[1:]):  # also where one is NaN: those come last
             self._reorder(np.argsort(-self.scores, kind="stable"))
 
     def _reorder(self, order: npt.NDArray[np.intp]) -> None:

@@ -70,7 +70,8 @@ class Mailbox(Generic[Item]):
         self._policies = dict(policies)
         self._lanes: dict[str, deque[Item | EndOfSource]] = {source: deque() for source in policies}
         self._turns = deque(policies)
-        self._open_sources = set(policies)
+        self._unfinished = set(policies)
+        self._ended: set[str] = set()
         self._capacity = capacity
         self._on_drop = on_drop
         self._max_age_s = max_age_s
@@ -84,18 +85,22 @@ class Mailbox(Generic[Item]):
         """Add to its source's lane, waiting for room where the lane is `every`.
 
         Returns:
-            False where the mailbox is closed; the item is then dropped as `stopped`.
+            False where the mailbox is closed or the source has ended; the item is then dropped as `stopped`.
         """
         oldest: Item | EndOfSource | None = None
         with self._something:
             lane = self._lanes[item.source]
-            if not isinstance(item, EndOfSource):
+            if isinstance(item, EndOfSource):
+                accepted = self._accepts(item.source)
+                self._ended.add(item.source)
+                self._room.notify_all()
+            else:
                 if self._policies[item.source] == "every":
-                    while len(lane) >= self._capacity and not self._closed:
+                    while len(lane) >= self._capacity and self._accepts(item.source):
                         self._room.wait()
-                elif len(lane) >= self._capacity:
+                accepted = self._accepts(item.source)
+                if accepted and len(lane) >= self._capacity:
                     oldest = lane.popleft()
-            accepted = not self._closed
             if accepted:
                 lane.append(item)
                 self._something.notify()
@@ -111,20 +116,31 @@ class Mailbox(Generic[Item]):
         Returns:
             None once every source has ended or the mailbox is closed (see `over`), or when `timeout_s` has passed.
         """
-        stale: list[Item] = []
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            with self._something:
+                while (item := self._take()) is None and not self.over:
+                    if not self._something.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                        return None
+            if item is None or isinstance(item, EndOfSource) or not self._is_stale(item):
+                return item
+            self._on_drop(item, "stale")
+
+    def end(self) -> None:
+        """Put an `EndOfSource` for every source that has not sent its own."""
+        for source in self._policies:
+            self.put(EndOfSource(source))
+
+    def resize(self, capacity: int) -> None:
+        """Let a lane hold so many items from now on."""
         with self._something:
-            while True:
-                item = self._take(stale)
-                if item is not None or self.over or not self._something.wait(timeout_s):
-                    break
-        for old in stale:
-            self._on_drop(old, "stale")
-        return item
+            self._capacity = capacity
+            self._room.notify_all()
 
     @property
     def over(self) -> bool:
         """Whether nothing more will come."""
-        return self._closed or not self._open_sources
+        return self._closed or not self._unfinished
 
     def close(self) -> None:
         """Take nothing more and drop what is inside as `stopped`; waiting writers and readers return."""
@@ -147,19 +163,18 @@ class Mailbox(Generic[Item]):
         """Count an item that its reader could not finish."""
         self._on_drop(item, reason)
 
-    def _take(self, stale: list[Item]) -> Item | EndOfSource | None:
+    def _accepts(self, source: str) -> bool:
+        return not self._closed and source not in self._ended
+
+    def _take(self) -> Item | EndOfSource | None:
         for _ in range(len(self._turns)):
-            source = self._turns[0]
+            lane = self._lanes[self._turns[0]]
             self._turns.rotate(-1)
-            lane = self._lanes[source]
-            while lane:
+            if lane:
                 item = lane.popleft()
                 self._room.notify_all()
                 if isinstance(item, EndOfSource):
-                    self._open_sources.discard(source)
-                elif self._is_stale(item):
-                    stale.append(item)
-                    continue
+                    self._unfinished.discard(item.source)
                 return item
         return None
 

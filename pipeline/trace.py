@@ -27,8 +27,8 @@ class Histogram:
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
-        bucket = int(math.log(max(seconds, SHORTEST_S) / SHORTEST_S) / GROWTH)
-        self._counts[min(bucket, BUCKETS - 1)] += 1
+        bucket = math.log(max(seconds, SHORTEST_S) / SHORTEST_S) / GROWTH
+        self._counts[int(min(bucket, BUCKETS - 1))] += 1
         self.count += 1
         self.total_s += seconds
 
@@ -40,10 +40,11 @@ class Histogram:
 
     def percentile_ms(self, percent: float) -> float | None:
         """Return the duration in milliseconds that `percent` of all do not exceed; None without any."""
-        if not self.count:
+        below = np.cumsum(self._counts)  # its last, not `count`: the writer may be between the two
+        if not below[-1]:
             return None
-        rank = max(1, math.ceil(self.count * percent / 100))
-        bucket = int(np.searchsorted(np.cumsum(self._counts), rank))
+        rank = max(1, math.ceil(int(below[-1]) * percent / 100))
+        bucket = int(np.searchsorted(below, rank))
         return SHORTEST_S * math.exp((bucket + 0.5) * GROWTH) * 1e3
 
     def percentiles(self) -> dict[str, float | None]:

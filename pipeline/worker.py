@@ -4,14 +4,16 @@ An `AsyncStage` has two: `submit` and `collect` run apart, with a mailbox of req
 ever waits for "a new frame or a finished request", and no Python runs on the engine's own threads, where it would
 stall them for the GIL.
 
-An exception is caught here, once: it becomes the worker's failure, and the run stops in order.
+An exception is caught here, once: it becomes the worker's failure, and the run stops in order. What has been started
+is always collected, also then, so that no engine is closed under its work and no `submit` waits for room for ever.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -41,7 +43,7 @@ class Listener(Protocol):
         """The worker can take frames now."""
 
     def failed(self, worker: Thread, error: BaseException) -> None:
-        """The worker ends because of an error."""
+        """The worker ends, or could not close, because of an error."""
 
     def finished(self, worker: Thread) -> None:
         """The worker's thread is about to end."""
@@ -84,32 +86,41 @@ class Worker(threading.Thread, Generic[Item]):
 
     def run(self) -> None:
         """Open, work until nothing more comes, close; report a failure once."""
+        for _ in self.steps():
+            pass
+
+    def steps(self) -> Iterator[None]:
+        """Do what `run` does, on the caller's thread: a step takes one item, or waits for one up to `idle_s`."""
         try:
-            self._open()
+            if not self.inbox.closed:
+                self._open()
             self._listener.ready(self)
-            self._loop()
+            while self._step():
+                yield
         except BaseException as error:
-            if not self.inbox.closed:  # else the run is stopping, and what fails now was cut off by that
-                self._listener.failed(self, error)
+            self._listener.failed(self, error)
+            self._give_up()
+            if isinstance(error, KeyboardInterrupt | GeneratorExit) and self.ident is None:
+                raise  # it is the caller's, whose thread this is
         finally:
             self._finish()
 
-    def _loop(self) -> None:
-        while True:
-            item = self.inbox.get(self.idle_s)
-            if isinstance(item, EndOfSource):
-                self._end(item.source)
-                self._emit(item)
-            elif item is not None:
-                try:
-                    self._work(item)
-                except BaseException:
-                    self.inbox.drop(item, "stopped")
-                    raise
-            elif self.inbox.over:
-                return
-            else:
-                self._idle()
+    def _step(self) -> bool:
+        item = self.inbox.get(self.idle_s)
+        if isinstance(item, EndOfSource):
+            self._end(item.source)
+            self._emit(item)
+        elif item is not None:
+            try:
+                self._work(item)
+            except BaseException:
+                self.inbox.drop(item, "stopped")
+                raise
+        elif self.inbox.over:
+            return False
+        else:
+            self._idle()
+        return True
 
     def _finish(self) -> None:
         try:
@@ -117,6 +128,10 @@ class Worker(threading.Thread, Generic[Item]):
         except BaseException as error:
             self._listener.failed(self, error)
         self._listener.finished(self)
+
+    def _give_up(self) -> None:
+        """After a failure: let nobody wait for room."""
+        self.inbox.close()
 
     def _open(self) -> None: ...
 
@@ -172,6 +187,7 @@ class SubmitWorker(Worker[Frame]):
 
     def _open(self) -> None:
         self._stage.open()
+        self._requests.resize(max(1, self._stage.in_flight))
 
     def _work(self, frame: Frame) -> None:
         started, cpu = time.monotonic(), time.thread_time()
@@ -179,11 +195,15 @@ class SubmitWorker(Worker[Frame]):
         self.times.cpu_s += time.thread_time() - cpu
         self._requests.put(InFlight(frame, ticket, started))
 
+    def _close(self) -> None:
+        self._requests.end()
+
 
 class CollectWorker(Worker[InFlight[Any]]):
     """The second half of an AsyncStage: frames leave in the order they came.
 
-    It also closes the stage: every request has been waited for by then.
+    Its mailbox is ended by the `SubmitWorker`, never closed: what was started is collected, whatever happens. So it is
+    the one that closes the stage.
     """
 
     def __init__(
@@ -207,6 +227,14 @@ class CollectWorker(Worker[InFlight[Any]]):
 
     def _end(self, source: str) -> None:
         self._stage.end(source)
+
+    def _give_up(self) -> None:
+        """Collect what is started, for nothing."""
+        while (item := self.inbox.get()) is not None:
+            if isinstance(item, InFlight):
+                self.inbox.drop(item, "stopped")
+                with suppress(Exception):
+                    self._stage.collect(item.frame, item.ticket)
 
     def _close(self) -> None:
         self._stage.close()

@@ -65,7 +65,8 @@ def load_annotations(path: Path) -> Record:
 def _complete(number: int, annotation: Record) -> Record:
     _, _, width, height = annotation["bbox"]
     needed = {key: annotation[key] for key in ("image_id", "category_id", "bbox")}
-    return {**needed, "id": number, "area": annotation.get("area", width * height), "iscrowd": annotation.get("iscrowd", 0)}
+    area, crowd = annotation.get("area", width * height), annotation.get("iscrowd", 0)
+    return {**needed, "id": number, "area": area, "iscrowd": crowd}
 
 
 def parse_where(texts: Iterable[str]) -> dict[str, frozenset[str]]:
@@ -119,7 +120,7 @@ def match_categories(labels: Sequence[str], class_count: int, categories: Sequen
     by_name = {str(category["name"]): int(category["id"]) for category in categories}
     found = tuple(by_name.get(label) for label in labels)
     if not any(each is not None for each in found):
-        raise ConfigError(f"no class of the model ({_some(labels)}) is a category of the annotations ({_some(by_name)})")
+        raise ConfigError(f"no class of the model ({_some(labels)}) is one of the annotations' ({_some(by_name)})")
     notes = []
     if unknown := [label for label in labels if label not in by_name]:
         notes.append(f"not in the annotations, so left out: {_some(unknown)}")

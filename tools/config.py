@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from engines.masking import mask_passwords
 from pipeline.config import Settings
-from pipeline.config_errors import mask_passwords, shown
+from pipeline.config_errors import shown
 from pipeline.config_file import Loaded, load_settings, parse_set
 from pipeline.config_keys import dotted, leaves
 

@@ -308,19 +308,6 @@ def test_a_cache_that_cannot_be_written_is_named(site: Site, tmp_path: Path, mon
         zoo_of(tmp_path, entry(sources=[in_wheel()])).fetch("tiny")
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("https://me:a@b@host/simple", "https://***@host/simple"),
-        ("https://token@host/simple and http://x:y@other", "https://***@host/simple and http://***@other"),
-        ("https://host/f?access_token=abc&x=1", "https://host/f?access_token=***&x=1"),
-        ("https://host/a@b/c", "https://host/a@b/c"),
-    ],
-)
-def test_credentials_in_addresses_are_masked(text: str, expected: str) -> None:
-    assert download.masked(text) == expected
-
-
 def test_a_refused_certificate_is_not_tried_again() -> None:
     calls = []
 

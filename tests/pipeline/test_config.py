@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.config import Section, Settings, SourceSettings
-from pipeline.config_errors import mask_passwords
 from pipeline.config_file import Loaded, Override, load_settings, parse_set
 from pipeline.config_keys import Key, dotted, leaves, section_at
 from pipeline.config_yaml import MAX_VALUES, read_yaml
@@ -606,19 +605,6 @@ def test_a_key_that_is_no_text_is_refused() -> None:
 )
 def test_a_mistake_in_an_option_names_the_option(text: str, item: str, expected: str) -> None:
     assert message(text, item.replace("***", "secret")) == f"--set {item}: {expected}"
-
-
-@pytest.mark.parametrize(
-    ("text", "masked"),
-    [
-        ("rtsp://ann:p@ss/w@cam:554/x", "rtsp://ann:***@cam:554/x"),
-        ("rtsp://:pw@cam", "rtsp://:***@cam"),
-        ("http://cam/x?user=a&password=b&c=d", "http://cam/x?user=a&password=***&c=d"),
-        ("rtsp://cam:554/x", "rtsp://cam:554/x"),
-    ],
-)
-def test_passwords_are_masked(text: str, masked: str) -> None:
-    assert mask_passwords(text) == masked
 
 
 # --- config.yaml ------------------------------------------------------------------------------------------------

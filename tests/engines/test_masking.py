@@ -1,0 +1,23 @@
+import pytest
+
+from engines.masking import mask_passwords
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rtsp://ann:p@ss/w@cam:554/x", "rtsp://ann:***@cam:554/x"),
+        ("rtsp://:pw@cam", "rtsp://:***@cam"),
+        ("rtsp://cam:554/x", "rtsp://cam:554/x"),
+        ("http://cam/x?user=a&password=b&c=d", "http://cam/x?user=a&password=***&c=d"),
+        ("https://token@host/simple and http://x:y@other", "https://***@host/simple and http://x:***@other"),
+        ("https://host/f?access_token=abc&x=1", "https://host/f?access_token=***&x=1"),
+        ("https://host/a@b/c", "https://host/a@b/c"),
+    ],
+)
+def test_passwords_and_tokens_in_addresses_are_masked(text: str, expected: str) -> None:
+    assert mask_passwords(text) == expected
+
+
+def test_masking_can_keep_every_column_in_place() -> None:
+    assert mask_passwords("rtsp://ann:secret@cam", same_length=True) == "rtsp://ann:******@cam"
