@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _WITH_USER = re.compile(r"(://[^\s:/@]*:)(\S*)(?=@)")
-_ALONE = re.compile(r"(://)([^\s:/@]+)(?=@)")
+_ALONE = re.compile(r"(https?://)([^\s:/@]+)(?=@)")  # a token; elsewhere a user without a password is no secret
 _IN_QUERY = re.compile(
     r"([?&][^=&\s]*(?:pass|pwd|token|key|secret|auth|signature)[^=&\s]*=)([^\s&'\"]+)", re.IGNORECASE
 )

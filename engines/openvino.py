@@ -51,7 +51,6 @@ class OpenVINOEngine:
         self._all = [self._compiled.create_infer_request() for _ in range(self.requests)]
         for request in self._all:
             self._idle.put(request)
-        self._names = [output.any_name for output in self._compiled.outputs]
         self._info = EngineInfo(
             model=spec.name,
             backend="openvino",
@@ -74,6 +73,7 @@ class OpenVINOEngine:
 
     def _compile(self, ov: Any, options: EngineOptions) -> ov.CompiledModel:
         onnx_model = prepare(self._spec, options.input_size)
+        self._names = [output.name for output in onnx_model.graph.output]  # OpenVINO's own may be an inner tensor's
         settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[self._precision],
             "INFERENCE_NUM_THREADS": self._threads,

@@ -1,9 +1,8 @@
 """Parity: does a compiled engine still say what the ONNX file says?
 
 Two levels, for each alone misleads. Tensors: the error of every output, which is near nothing in fp32 and says little
-in bf16 (a log-width may be off by a tenth where nothing is). Decisions: what the outputs are taken to mean, matched
-box by box. The reference is the unchanged file in fp32, fed float pixels made by numpy: no step on the graph, no
-pre-processing compiled into it, so that an error in those shows.
+in bf16 (a log-width may be off by 3 where nothing is). Decisions: what the outputs are taken to mean, matched
+box by box. The usual reference is `engines.reference.PlainFile`.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from engines.errors import BackendUnavailable, EngineBuildError, ParityFailed
+from engines.errors import ParityFailed
 
 if TYPE_CHECKING:
     from engines.engine import Batch, Outputs
-    from engines.spec import ModelSpec, Precision
+    from engines.spec import Precision
 
 MATCH_IOU = 0.5
 """Two boxes are the same decision where they overlap by at least this."""
@@ -50,14 +49,14 @@ class Runs(Protocol):
 class Bounds:
     """How far an engine may be from its file. The defaults are for fp32 and leave room for another order of sums.
 
-    Measured for yolox-nano on 50 frames of demo-bikes and 131 COCO pictures: OpenVINO fp32 differs by at most 2e-3
-    in a tensor and 4e-5 in a score, with no box unmatched.
+    Measured for yolox-nano on 50 frames of demo-bikes and 159 COCO pictures: OpenVINO and ONNX Runtime in fp32
+    differ by at most 4.4e-4 in a tensor (mean 3e-7) and 4e-6 in a score, and no box of 842 is unmatched.
     """
 
-    max_error: float = 1e-2
-    """Largest absolute error of any value of any output."""
-    mean_error: float = 1e-4
-    """Largest mean absolute error of an output."""
+    max_error: float = 1e-4
+    """Largest absolute error in an output, as a share of its largest value (of 1 where that is smaller)."""
+    mean_error: float = 1e-5
+    """Largest mean absolute error of an output, as the same share."""
     unmatched: float = 0.005
     """Share of boxes that only one of the two has. One box is always allowed: it may lie on the threshold."""
     other_class: float = 0.0
@@ -68,9 +67,13 @@ class Bounds:
 
 FP32 = Bounds()
 REDUCED = Bounds(
-    max_error=5.0, mean_error=0.1, unmatched=0.15, other_class=0.05, max_score_drift=0.25, mean_score_drift=0.03
+    max_error=0.5, mean_error=0.01, unmatched=0.1, other_class=0.05, max_score_drift=0.25, mean_score_drift=0.05
 )
-"""For bf16, fp16 and int8. The tensor bounds only catch what is broken; the decisions decide."""
+"""For bf16, fp16 and int8. The tensor bounds only catch what is broken; the decisions decide.
+
+Measured for yolox-nano in bf16 on the same pictures: tensors 3.3 (mean 0.0053), scores 0.16 (mean 0.026 on the clip,
+0.011 on COCO), 4 % of the boxes unmatched, 2 of 115 with another class; COCO AP did not fall.
+"""
 
 
 def bounds_for(precision: Precision | str) -> Bounds:
@@ -83,6 +86,8 @@ class TensorDrift:
     """Absolute error of one output over all batches; infinite where one is NaN and the other is not."""
 
     max_error: float = 0.0
+    largest: float = 0.0
+    """Largest absolute value of the reference: outputs in pixels have larger errors than probabilities."""
     total: float = 0.0
     count: int = 0
 
@@ -91,6 +96,11 @@ class TensorDrift:
         """Over all values."""
         return self.total / self.count if self.count else 0.0
 
+    @property
+    def scale(self) -> float:
+        """What errors are taken as a share of."""
+        return max(1.0, self.largest)
+
     def add(self, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> None:
         """Count one batch."""
         a, b = ours.astype(np.float64), theirs.astype(np.float64)
@@ -98,6 +108,7 @@ class TensorDrift:
         with np.errstate(invalid="ignore"):
             error = np.where(same, 0.0, np.abs(a - b))
         error = np.nan_to_num(error, nan=np.inf, posinf=np.inf)
+        self.largest = max(self.largest, float(np.abs(b[np.isfinite(b)]).max(initial=0.0)))
         self.max_error = max(self.max_error, float(error.max(initial=0.0)))
         self.total += float(error.sum())
         self.count += error.size
@@ -159,8 +170,8 @@ class ParityReport:
     def measured(self, bounds: Bounds) -> Iterator[tuple[str, float, float]]:
         """Yield what was measured: in words, the value, and the most that is allowed."""
         for name, drift in self.tensors.items():
-            yield f"the largest error of {name}", drift.max_error, bounds.max_error
-            yield f"the mean error of {name}", drift.mean_error, bounds.mean_error
+            yield f"the largest error of {name}", drift.max_error, bounds.max_error * drift.scale
+            yield f"the mean error of {name}", drift.mean_error, bounds.mean_error * drift.scale
         if (found := self.decisions) is not None:
             allowed = max(1.0, bounds.unmatched * (found.reference + found.engine))
             yield "the number of boxes without counterpart", found.unmatched, allowed
@@ -218,9 +229,11 @@ def compare(engine: Runs, reference: Runs, batches: Iterable[Batch], decide: Dec
 
 
 def _check_layout(ours: Outputs, theirs: Outputs) -> None:
-    shapes = [{name: array.shape for name, array in outputs.items()} for outputs in (ours, theirs)]
-    if shapes[0] != shapes[1]:
-        raise ParityFailed(f"the engine gives {shapes[0]}, its ONNX file {shapes[1]}")
+    """Refuse other names or shapes; the message shows only what differs."""
+    mine, file = ({name: array.shape for name, array in outputs.items()} for outputs in (ours, theirs))
+    if mine != file:
+        only = [sorted(first.items() - second.items()) for first, second in ((mine, file), (file, mine))]
+        raise ParityFailed(f"the engine gives {only[0] or 'nothing more'}, its ONNX file {only[1] or 'nothing more'}")
 
 
 def _of_one(outputs: Outputs, index: int) -> Outputs:
@@ -249,46 +262,3 @@ def _iou(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[
     union = areas[0] + areas[1] - shared
     iou: npt.NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return iou
-
-
-class PlainFile:
-    """The reference: the file as it is, in fp32 on ONNX Runtime, fed float pixels made by numpy.
-
-    Its first input must be N x 3 x height x width; where that is fixed, it is the size of the pictures.
-    """
-
-    def __init__(self, spec: ModelSpec) -> None:
-        """Load the file.
-
-        Raises:
-            BackendUnavailable: onnxruntime is not installed.
-            EngineBuildError: it refuses the file.
-        """
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise BackendUnavailable(f"the reference needs onnxruntime ({error}): pip install onnxruntime") from error
-        settings = ort.SessionOptions()
-        settings.log_severity_level = 3
-        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = ort.InferenceSession(str(spec.path), settings, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions share no public base
-            raise EngineBuildError(f"onnxruntime refused {spec.path}: {str(error).strip()}") from error
-        self._input = self._session.get_inputs()[0]
-        self._names = [output.name for output in self._session.get_outputs()]
-        self._spec = spec.input
-
-    def infer(self, batch: Batch) -> Outputs:
-        """Run the file; pictures one by one where its batch is fixed."""
-        pixels = batch[..., ::-1] if self._spec.colour == "rgb" else batch
-        values = (pixels.astype(np.float64) - self._spec.mean) / self._spec.std
-        planes = np.ascontiguousarray(values.transpose(0, 3, 1, 2), dtype=np.float32)
-        if not isinstance(self._input.shape[0], int):
-            return self._run(planes)
-        each = [self._run(planes[i : i + 1]) for i in range(len(planes))]
-        return {name: np.concatenate([outputs[name] for outputs in each]) for name in self._names}
-
-    def _run(self, planes: npt.NDArray[np.float32]) -> Outputs:
-        return dict(zip(self._names, self._session.run(self._names, {self._input.name: planes}), strict=True))

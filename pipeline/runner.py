@@ -8,13 +8,17 @@ A run ends when every source has ended and the last frame has been through (each
 behind its last frame), when `stop` is called, or when something fails. A supervisor thread does the ending, so that
 a signal handler, a key in the window and a failing stage all only have to say so. Stopping takes at most 2 s: after
 1.5 s a thread that a library call holds is abandoned and counted.
+
+When a run stops, frames that wait for a stage are dropped, requests that an engine has begun are finished, and what
+has reached a sink is written.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +30,32 @@ from pipeline.mailbox import EndOfSource, Mailbox, Policy, Sourced
 from pipeline.sinks.sink import Sink
 from pipeline.stage import AsyncStage, Stage
 from pipeline.trace import Histogram
-from pipeline.worker import CollectWorker, InFlight, SinkWorker, SourceWorker, StageWorker, SubmitWorker, Thread
+from pipeline.worker import (
+    MAIN_THREAD_IDLE_S,
+    SUBMIT,
+    CollectWorker,
+    InFlight,
+    SinkWorker,
+    SourceWorker,
+    StageWorker,
+    SubmitWorker,
+    Thread,
+)
 
-STAGES_STOP_WITHIN_S = 1.0
-SINKS_STOP_WITHIN_S = 0.5
+STAGES_WITHIN_S = 1.0
+"""Seconds after a stop by which sources and stages must have ended; the sinks wait for them, for their last frames."""
+SINKS_WITHIN_S = 1.3
+"""By then sinks must have written what waits for them; the rest is dropped."""
+ABANDONED_AFTER_S = 1.5
+"""By then every thread must have ended."""
+LAST_WORDS_WITHIN_S = 1.8
+"""By then sources must be closed and sinks have taken the summary."""
 LANE = 2
 """Frames that wait before a stage; more would only add latency."""
 SINK_LANE = 4
 """Frames that wait before a sink: room for a keyframe that takes longer."""
+OUTLET = "iteration"
+"""What the reader of an outlet is called among the sinks' drops."""
 
 
 class Runner:
@@ -69,17 +91,19 @@ class Runner:
         self._outlets: list[Mailbox[Frame]] = []
         self._stage_boxes: list[Mailbox[Any]] = []
         self._stage_workers: list[StageWorker | SubmitWorker | CollectWorker] = []
-        self._changed = threading.Condition()
-        self._stopping = False
+        self.started = False
+        self._changed = threading.Condition(threading.RLock())  # re-entered by `stop` in a signal handler
+        self._stopping_since: float | None = None
         self._done = threading.Event()
         emit = self._connect(stages)
         self._source_workers = [SourceWorker(source, max_frames, self.ledger, emit, self) for source in sources]
-        self._sink_boxes = [self._mailbox(SINK_LANE, self._count_sink_drop(sink)) for sink in sinks]
+        self._sink_boxes = [self._mailbox(SINK_LANE, self._count_sink_drop(sink.name)) for sink in sinks]
         self._sink_workers = [SinkWorker(sink, box, self) for sink, box in zip(sinks, self._sink_boxes, strict=True)]
         self._delivery.extend(self._sink_boxes)
         self._main_worker = next(
             (w for w, sink in zip(self._sink_workers, sinks, strict=True) if sink.main_thread), None
         )
+        self._main_steps: Iterator[None] = iter(()) if self._main_worker is None else self._main_worker.steps()
         self._alive: set[Thread] = {*self._stage_workers, *self._sink_workers, *self._source_workers}
         self._starting: set[Thread] = {*self._stage_workers, *self._sink_workers}
 
@@ -92,7 +116,6 @@ class Runner:
                 requests: Mailbox[InFlight[Any]] = Mailbox(
                     dict.fromkeys(self._policies, "every"), LANE, self.ledger.dropped
                 )
-                self._stage_boxes.append(requests)
                 self._stage_workers.append(CollectWorker(stage, requests, emit, self))
                 self._stage_workers.append(SubmitWorker(stage, inbox, requests, self))
             else:
@@ -104,9 +127,10 @@ class Runner:
     def _mailbox(self, capacity: int, on_drop: Callable[[Sourced, str], None]) -> Mailbox[Frame]:
         return Mailbox(self._policies, capacity, on_drop, self._max_age_s)
 
-    def _count_sink_drop(self, sink: Sink) -> Callable[[Sourced, str], None]:
+    def _count_sink_drop(self, name: str) -> Callable[[Sourced, str], None]:
         def count(item: Sourced, reason: str) -> None:
-            self.sink_drops[sink.name] += 1
+            with self._changed:
+                self.sink_drops[name] += 1
 
         return count
 
@@ -117,9 +141,13 @@ class Runner:
             box.put(item)
         return not self._stopping
 
+    @property
+    def _stopping(self) -> bool:
+        return self._stopping_since is not None
+
     def outlet(self) -> Mailbox[Frame]:
         """Return a mailbox that gets every delivered frame too, for a reader of your own; before `start`."""
-        box = self._mailbox(LANE, self._count_sink_drop(Sink()))
+        box = self._mailbox(LANE, self._count_sink_drop(OUTLET))
         self._outlets.append(box)
         self._delivery.append(box)
         return box
@@ -128,29 +156,57 @@ class Runner:
 
     def start(self) -> None:
         """Start all threads and return; the sources begin when every stage and sink is ready."""
-        for worker in (*self._stage_workers, *self._sink_workers):
-            if worker is not self._main_worker:
-                worker.start()
+        self.started = True
+        if self._stopping:
+            self._alive.clear()
+            self._main_steps = iter(())
+        else:
+            for worker in (*self._stage_workers, *self._sink_workers):
+                if worker is not self._main_worker:
+                    worker.start()
         threading.Thread(target=self._supervise, name="supervisor", daemon=True).start()
 
     def stop(self) -> None:
         """Ask the run to end; returns at once. Legal at any time, from any thread or signal handler."""
-        threading.Thread(target=self._request_stop, name="stop", daemon=True).start()
+        with self._changed:
+            if self._stopping_since is None:
+                self._stopping_since = time.monotonic()
+            self._changed.notify_all()
 
     def wait(self) -> None:
-        """Wait for the end of the run. A window lives on the thread that calls this."""
-        if self._main_worker is not None:
-            self._main_worker.run()
+        """Wait for the end of the run. A window lives on the thread that calls this.
+
+        Raises:
+            RuntimeError: the run was not started.
+        """
+        if not self.started:
+            raise RuntimeError("a run that was not started has no end to wait for: call start() first")
+        for _ in self._main_steps:
+            pass
         self._done.wait()
 
+    @property
+    def attend_every_s(self) -> float | None:
+        """How often `attend` must be called by who does not `wait`; None: never, there is no window."""
+        return None if self._main_worker is None else MAIN_THREAD_IDLE_S
+
+    def attend(self) -> None:
+        """Let the window live for a moment on this thread, between other things."""
+        next(self._main_steps, None)
+
     def run(self) -> dict[str, Any]:
-        """Start, wait, and return the summary.
+        """Start, wait, and return the summary; where waiting is interrupted, stop.
 
         Raises:
             FrameloomError: what made the run fail.
         """
         self.start()
-        self.wait()
+        try:
+            self.wait()
+        except BaseException:
+            self.stop()
+            self._done.wait()
+            raise
         if self.error is not None:
             raise self.error
         return self.summary()
@@ -164,15 +220,15 @@ class Runner:
             self._changed.notify_all()
 
     def failed(self, worker: Thread, error: BaseException) -> None:
-        """A worker ends because of an error; the first one is the run's."""
-        inbox = getattr(worker, "inbox", None)
-        if inbox is not None:
-            inbox.close()
+        """A worker ends because of an error; the first one is the run's.
+
+        What a source says after it was told to stop is no error, and what an abandoned thread says comes too late.
+        """
         with self._changed:
-            if self.error is None:
+            interrupted = self._stopping and isinstance(worker, SourceWorker)
+            if self.error is None and not interrupted and not self._done.is_set():
                 self.error = _as_failure(worker, error)
-            self._stopping = True
-            self._changed.notify_all()
+        self.stop()
 
     def finished(self, worker: Thread) -> None:
         """A worker's thread ends."""
@@ -181,59 +237,89 @@ class Runner:
             self._starting.discard(worker)
             self._changed.notify_all()
 
-    def _request_stop(self) -> None:
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-
     # ------------------------------------------------------------------ supervising
 
     def _supervise(self) -> None:
-        self._wait_for(lambda: not self._starting or self._stopping)
-        if not self._stopping:
+        try:
+            self._wait_for(lambda: not self._starting or self._stopping)
             for worker in self._source_workers:
-                worker.start()
+                if self._stopping:
+                    self.finished(worker)
+                else:
+                    worker.start()
             self._wait_for(lambda: not self._alive or self._stopping)
-        else:
-            for worker in self._source_workers:
-                self.finished(worker)
-        if self._stopping:
-            self._shut_down()
-        self._conclude()
+            if self._stopping:
+                self._shut_down()
+            self._conclude()
+        finally:
+            self._done.set()
 
-    def _wait_for(self, condition: Callable[[], bool], timeout_s: float | None = None) -> bool:
+    def _wait_for(self, condition: Callable[[], bool], within_s: float | None = None) -> None:
+        """Wait until the condition holds, or so many seconds have passed since the run began to stop."""
         with self._changed:
-            return self._changed.wait_for(condition, timeout_s)
+            if within_s is not None:
+                self._changed.wait_for(lambda: condition() or self._stopping)
+                within_s += (self._stopping_since or 0.0) - time.monotonic()
+            self._changed.wait_for(condition, within_s)
 
     def _shut_down(self) -> None:
-        for source in self.sources:
-            source.stop()
-        for box in (*self._stage_boxes, *self._outlets):
+        for worker in self._source_workers:
+            try:
+                worker.source.stop()
+            except Exception as error:
+                self.failed(worker, error)
+        for box in self._stage_boxes:
             box.close()
+        for outlet in self._outlets:
+            outlet.end()
         upstream: set[Thread] = {*self._source_workers, *self._stage_workers}
-        self._wait_for(lambda: not self._alive & upstream, STAGES_STOP_WITHIN_S)
-        for box in self._sink_boxes:
-            for source in self.sources:
-                box.put(EndOfSource(source.info.name))
-        self._wait_for(lambda: not self._alive, SINKS_STOP_WITHIN_S)
-        for box in self._sink_boxes:
-            box.close()
+        self._wait_for(lambda: not self._alive & upstream, STAGES_WITHIN_S)
+        for sink_box in self._sink_boxes:
+            sink_box.end()
+        self._wait_for(lambda: not self._alive, SINKS_WITHIN_S)
+        for sink_box in self._sink_boxes:
+            sink_box.close()
+        self._wait_for(lambda: not self._alive, ABANDONED_AFTER_S)
 
     def _conclude(self) -> None:
-        with self._changed:
-            self.abandoned = len(self._alive)
-        if self.abandoned:
+        self._last_words(self._close_sources)
+        if self._alive:
             self.ledger.settle()
-        else:
-            for source in self.sources:
-                source.close()
+        self.abandoned = len(self._alive)
         summary = self.summary()
-        for sink in self.sinks:
+        self._last_words(lambda: self._report(summary))
+        self.abandoned = len(self._alive)
+
+    def _last_words(self, call: Callable[[], None]) -> None:
+        """Call what a library may hold, on a thread of its own: it must not keep a stop waiting."""
+
+        def run() -> None:
             try:
-                sink.report(summary)
-            except FrameloomError as error:
-                self.error = self.error or error
-        self._done.set()
+                call()
+            finally:
+                self.finished(thread)
+
+        thread = threading.Thread(target=run, name="last words", daemon=True)
+        with self._changed:
+            self._alive.add(thread)
+        thread.start()
+        self._wait_for(lambda: thread not in self._alive, LAST_WORDS_WITHIN_S)
+
+    def _close_sources(self) -> None:
+        for worker in self._source_workers:
+            if worker not in self._alive:
+                try:
+                    worker.source.close()
+                except Exception as error:
+                    self.failed(worker, error)
+
+    def _report(self, summary: dict[str, Any]) -> None:
+        for worker, sink in zip(self._sink_workers, self.sinks, strict=True):
+            if worker not in self._alive:
+                try:
+                    sink.report(summary)
+                except Exception as error:
+                    self.failed(worker, error)
 
     # ------------------------------------------------------------------ what is told at the end
 
@@ -266,7 +352,7 @@ class Runner:
         """Return per station its wall times, and the CPU seconds of its own threads, in the order of a frame."""
         times: dict[str, tuple[Histogram, float]] = {"capture": (Histogram(), 0.0)}
         for worker in (*self._source_workers, *reversed(self._stage_workers), *self._sink_workers):
-            name = "capture" if isinstance(worker, SourceWorker) else worker.name.removesuffix(".submit")
+            name = "capture" if isinstance(worker, SourceWorker) else worker.name.removesuffix(SUBMIT)
             wall, cpu_s = times.get(name, (Histogram(), 0.0))
             wall.merge(worker.times.wall)
             times[name] = wall, cpu_s + worker.times.cpu_s
@@ -291,7 +377,10 @@ def _policy(source: Source, policies: Mapping[str, Policy]) -> Policy:
 
 def _as_failure(worker: Thread, error: BaseException) -> FrameloomError:
     if isinstance(error, FrameloomError):
+        if isinstance(worker, SourceWorker):
+            error.request_was_wrong = False  # it was opened: what went wrong is the run
         return error
-    failure = StageError(f"{worker.name} failed: {type(error).__name__}: {error}")
+    name = worker.name.removesuffix(SUBMIT)
+    failure = StageError(f"{name} failed: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure

@@ -38,11 +38,12 @@ class Stage:
 class AsyncStage(Stage, Generic[Ticket]):
     """A station that starts work on one frame while it waits for others.
 
-    `open`, `submit` and `close` are called on one thread, `collect` and `end` on another, in order.
+    `open` and `submit` are called on one thread, `collect` and `end` on another, in order. Every ticket is collected,
+    also when the run stops; `close` comes after the last, on that other thread, so it may free what requests use.
     """
 
     in_flight = 1
-    """Requests that may be started and not collected; read after `open`."""
+    """Requests that may wait to be collected, per source; read after `open`."""
 
     def submit(self, frame: Frame) -> Ticket:
         """Start the work on a frame; wait here if the engine has no room."""

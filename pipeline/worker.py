@@ -27,6 +27,8 @@ from pipeline.trace import StageTimes
 
 MAIN_THREAD_IDLE_S = 0.02
 """A window must be kept alive at least this often."""
+SUBMIT = ".submit"
+"""What the name of an AsyncStage's first thread ends with."""
 Item = TypeVar("Item", bound=Sourced)
 
 
@@ -92,8 +94,7 @@ class Worker(threading.Thread, Generic[Item]):
     def steps(self) -> Iterator[None]:
         """Do what `run` does, on the caller's thread: a step takes one item, or waits for one up to `idle_s`."""
         try:
-            if not self.inbox.closed:
-                self._open()
+            self._open()
             self._listener.ready(self)
             while self._step():
                 yield
@@ -181,7 +182,7 @@ class SubmitWorker(Worker[Frame]):
         requests: Mailbox[InFlight[Any]],
         listener: Listener,
     ) -> None:
-        super().__init__(f"{stage.name}.submit", inbox, requests.put, listener)
+        super().__init__(stage.name + SUBMIT, inbox, requests.put, listener)
         self._stage = stage
         self._requests = requests
 

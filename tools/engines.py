@@ -11,7 +11,8 @@ from rich.table import Table
 
 from engines.engine import Backend, Engine, EngineOptions, open_engine
 from engines.errors import UnknownHead
-from engines.parity import Bounds, Decide, Decisions, ParityReport, PlainFile, bounds_for, compare
+from engines.parity import Bounds, Decide, Decisions, ParityReport, bounds_for, compare
+from engines.reference import PlainFile
 from engines.spec import ModelSpec, Precision
 from engines.zoo import Zoo
 from pipeline.capture import make_source
@@ -44,7 +45,7 @@ def verify(
     precision: Annotated[Precision, typer.Option(help="What it computes in.")] = "auto",
     images: Annotated[
         list[str] | None,
-        typer.Option(metavar="FOLDER|VIDEO", help=f"Pictures to compare on; repeat for several. Default: {DEFAULT_CLIP}."),
+        typer.Option(metavar="FOLDER|VIDEO", help=f"Pictures to compare on; may be repeated. Default: {DEFAULT_CLIP}."),
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="How many pictures, spread evenly.")] = 50,
 ) -> None:

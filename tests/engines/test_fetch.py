@@ -224,7 +224,7 @@ def test_with_every_server_down_one_sentence_lists_all_places(
         zoo.fetch("tiny")
     assert str(caught.value) == (
         f"tiny (tiny.onnx) is nowhere to be had: not in the cache ({cache / 'tiny.onnx'}); in no mirror folder "
-        f"({mirror}); package weights 1.0 (wheel) from http://***@127.0.0.1:9/simple/: Connection refused; "
+        f"({mirror}); package weights 1.0 (wheel) from http://me:***@127.0.0.1:9/simple/: Connection refused; "
         f"http://127.0.0.1:9/tiny.onnx?token=***: Connection refused; put a file with sha256 {sha256(MODEL)} "
         "into a folder and set FRAMELOOM_MIRROR to that folder"
     )
