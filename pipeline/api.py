@@ -14,7 +14,10 @@ with Pipeline("config.yaml", stages=[CountPeople()]) as frames:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import atexit
+import weakref
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from inspect import GEN_RUNNING, getgeneratorstate
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +27,7 @@ from pipeline.config import Settings
 from pipeline.config_file import Override, load_settings
 from pipeline.frame import Frame
 from pipeline.mailbox import EndOfSource
+from pipeline.runner import STOP_WITHIN_S
 from pipeline.stage import Stage
 
 
@@ -31,7 +35,8 @@ class Pipeline:
     """A run that gives its frames, with everything the stages found, in order per source.
 
     Leaving the loop early, an exception in it, or the end of the `with` block stops the run and closes its files.
-    A slow loop holds back files (nothing is lost) and drops frames of live sources (counted).
+    A slow loop holds back files (nothing is lost) and drops frames of live sources (counted). A window, where one is
+    configured, lives on the loop's thread and is kept alive between two frames.
 
     Args:
         config: a configuration file, or its content as a mapping, or Settings.
@@ -46,27 +51,38 @@ class Pipeline:
     ) -> None:
         self.settings = _settings(config)
         self.runner = assemble(self.settings, stages)
-        self._frames: Iterator[Frame] | None = None
+        self._used = False
+        self._frames: weakref.ref[Generator[Frame, None, None]] | None = None
 
     def __iter__(self) -> Iterator[Frame]:
-        """Start the run; once only."""
-        if self._frames is not None:
-            raise RuntimeError("a Pipeline runs once: make a new one")
-        self._frames = self._run()
-        return self._frames
+        """Return the frames of the run, which starts with the first; once only.
 
-    def _run(self) -> Iterator[Frame]:
+        The loop holds the only reference to its iterator, so that leaving it ends the run at once, not with the next
+        garbage collection.
+        """
+        if self._used:
+            raise RuntimeError("a Pipeline runs once: make a new one")
+        self._used = True
+        frames = self._run()
+        self._frames = weakref.ref(frames)
+        return frames
+
+    def _run(self) -> Generator[Frame, None, None]:
         outlet = self.runner.outlet()
         self.runner.start()
+        atexit.register(self.close)  # later, when the interpreter has ended the threads, nothing can be closed
         try:
-            while (item := outlet.get()) is not None:
-                if not isinstance(item, EndOfSource):
+            while (item := outlet.get(self.runner.attend_every_s)) is not None or not outlet.over:
+                if item is not None and not isinstance(item, EndOfSource):
                     yield item
+                self.runner.attend()
+            self.runner.wait()
         except BaseException:
             self.runner.stop()
+            self.runner.wait(STOP_WITHIN_S)
             raise
         finally:
-            self.runner.wait()
+            atexit.unregister(self.close)
         if self.runner.error is not None:
             raise self.runner.error
 
@@ -76,11 +92,14 @@ class Pipeline:
 
     def close(self) -> None:
         """Stop the run where it is, and close its files."""
-        if self._frames is None:
+        self._used = True
+        self.runner.stop()
+        frames = None if self._frames is None else self._frames()
+        if frames is not None and getgeneratorstate(frames) != GEN_RUNNING:  # else another thread waits in it: it ends
+            frames.close()
+        if not self.runner.started:
             for source in self.runner.sources:
                 source.close()
-        else:
-            self._frames.close()  # type: ignore[attr-defined]  # it is a generator
 
     def __enter__(self) -> Pipeline:
         return self

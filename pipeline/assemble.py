@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from engines.engine import EngineOptions
 from engines.zoo import Zoo
 from pipeline.capture import Source, make_source, source_names
+from pipeline.capture.step import in_step
 from pipeline.config import EngineSettings, Settings, SinksSettings
 from pipeline.errors import ConfigError
 from pipeline.mailbox import Policy
@@ -35,6 +36,8 @@ def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: P
         FrameloomError: a source, a model, a class name or an output folder is not usable.
     """
     sources = open_sources(settings)
+    if settings.sinks.record is not None and settings.sinks.record.layout != "separate":
+        sources = in_step(sources)
     try:
         stages = [*_detection(settings, progress), *extra_stages, *_rendering(settings)]
         runner: Runner

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.frame import Frame
 from pipeline.mailbox import Sourced
@@ -77,6 +78,32 @@ class Ledger:
             for account in self.accounts.values():
                 account.dropped["stopped"] += account.captured - account.delivered - account.dropped.total()
             self._settled = True
+
+    def fps(self) -> float | None:
+        """Return delivered frames per second, from the first capture to the last delivery; None: nothing to go by."""
+        delivered = sum(account.delivered for account in self.accounts.values())
+        if self.first_at is None or self.last_at is None or self.last_at <= self.first_at:
+            return None
+        return round(delivered / (self.last_at - self.first_at), 2)
+
+    def latency(self) -> Histogram:
+        """Return the times from capture to delivery, of all sources."""
+        latency = Histogram()
+        for account in self.accounts.values():
+            latency.merge(account.latency)
+        return latency
+
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """Return each source's numbers, in plain types."""
+        with self._lock:
+            return {
+                source: {
+                    "captured": account.captured,
+                    "delivered": account.delivered,
+                    "dropped": dict.fromkeys(REASONS, 0) | dict(account.dropped),
+                }
+                for source, account in self.accounts.items()
+            }
 
     @property
     def balanced(self) -> bool:

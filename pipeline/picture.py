@@ -20,17 +20,18 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 Image = npt.NDArray[np.uint8]
 Matrix = Literal["bt601", "bt709"]
 
-HD_HEIGHT = 720
-"""Untagged video of this height or more is taken as BT.709, below as BT.601: what encoders and players assume."""
+HD_WIDTH, SD_HEIGHT = 1280, 576
+"""Untagged video as wide as HD, or higher than SD ever was, is taken as BT.709, the rest as BT.601: as players do
+(mpv). The height alone would take a 1280 x 544 film for SD."""
 
 
 LUMA_WEIGHTS: dict[Matrix, tuple[float, float]] = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
 """Kr and Kb (ITU-R BT.601-7 section 2.5.1, BT.709-6 section 3.2)."""
 
 
-def default_matrix(height: int) -> Matrix:
-    """Return the colour matrix of untagged video of this height."""
-    return "bt709" if height >= HD_HEIGHT else "bt601"
+def default_matrix(width: int, height: int) -> Matrix:
+    """Return the colour matrix of untagged video of this size."""
+    return "bt709" if width >= HD_WIDTH or height > SD_HEIGHT else "bt601"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.capture.source import Source
 from pipeline.errors import FrameloomError, StageError
 from pipeline.frame import Frame
-from pipeline.ledger import REASONS, Ledger
+from pipeline.ledger import Ledger
 from pipeline.mailbox import EndOfSource, Mailbox, Policy, Sourced
 from pipeline.sinks.sink import Sink
 from pipeline.stage import AsyncStage, Stage
@@ -42,20 +42,25 @@ from pipeline.worker import (
     Thread,
 )
 
+SOURCES_WITHIN_S = 0.3
+"""Seconds after a stop by which all sources must have been told."""
 STAGES_WITHIN_S = 1.0
-"""Seconds after a stop by which sources and stages must have ended; the sinks wait for them, for their last frames."""
+"""By then sources and stages must have ended; the sinks wait for them, for their last frames."""
 SINKS_WITHIN_S = 1.3
 """By then sinks must have written what waits for them; the rest is dropped."""
 ABANDONED_AFTER_S = 1.5
 """By then every thread must have ended."""
 LAST_WORDS_WITHIN_S = 1.8
 """By then sources must be closed and sinks have taken the summary."""
+STOP_WITHIN_S = 2.0
+"""What is promised to whoever stops a run."""
 LANE = 2
 """Frames that wait before a stage; more would only add latency."""
 SINK_LANE = 4
 """Frames that wait before a sink: room for a keyframe that takes longer."""
 OUTLET = "iteration"
 """What the reader of an outlet is called among the sinks' drops."""
+AnyWorker = TypeVar("AnyWorker", SourceWorker, SinkWorker)
 
 
 class Runner:
@@ -173,8 +178,10 @@ class Runner:
                 self._stopping_since = time.monotonic()
             self._changed.notify_all()
 
-    def wait(self) -> None:
-        """Wait for the end of the run. A window lives on the thread that calls this.
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end of the run, or for so long; say whether it has ended.
+
+        A window lives on the thread that calls this; while it does, `timeout_s` does not count.
 
         Raises:
             RuntimeError: the run was not started.
@@ -183,7 +190,7 @@ class Runner:
             raise RuntimeError("a run that was not started has no end to wait for: call start() first")
         for _ in self._main_steps:
             pass
-        self._done.wait()
+        return self._done.wait(timeout_s)
 
     @property
     def attend_every_s(self) -> float | None:
@@ -251,6 +258,8 @@ class Runner:
             if self._stopping:
                 self._shut_down()
             self._conclude()
+        except Exception as error:
+            self.failed(threading.current_thread(), error)
         finally:
             self._done.set()
 
@@ -263,13 +272,9 @@ class Runner:
             self._changed.wait_for(condition, within_s)
 
     def _shut_down(self) -> None:
-        for worker in self._source_workers:
-            try:
-                worker.source.stop()
-            except Exception as error:
-                self.failed(worker, error)
         for box in self._stage_boxes:
             box.close()
+        self._aside(lambda: self._for_each(self._source_workers, lambda worker: worker.source.stop()), SOURCES_WITHIN_S)
         for outlet in self._outlets:
             outlet.end()
         upstream: set[Thread] = {*self._source_workers, *self._stage_workers}
@@ -282,68 +287,45 @@ class Runner:
         self._wait_for(lambda: not self._alive, ABANDONED_AFTER_S)
 
     def _conclude(self) -> None:
-        self._last_words(self._close_sources)
-        if self._alive:
-            self.ledger.settle()
+        sources = [worker for worker in self._source_workers if worker not in self._alive]
+        self._aside(lambda: self._for_each(sources, lambda worker: worker.source.close()), LAST_WORDS_WITHIN_S)
         self.abandoned = len(self._alive)
+        if self.abandoned:
+            self.ledger.settle()
         summary = self.summary()
-        self._last_words(lambda: self._report(summary))
+        sinks = [worker for worker in self._sink_workers if worker not in self._alive]
+        self._aside(lambda: self._for_each(sinks, lambda worker: worker.sink.report(summary)), LAST_WORDS_WITHIN_S)
         self.abandoned = len(self._alive)
 
-    def _last_words(self, call: Callable[[], None]) -> None:
-        """Call what a library may hold, on a thread of its own: it must not keep a stop waiting."""
+    def _aside(self, call: Callable[[], None], within_s: float) -> None:
+        """Make calls that a library may hold on a thread of their own: they must not keep a stop waiting."""
 
         def run() -> None:
-            try:
-                call()
-            finally:
-                self.finished(thread)
+            call()
+            self.finished(thread)
 
-        thread = threading.Thread(target=run, name="last words", daemon=True)
+        thread = threading.Thread(target=run, name="aside", daemon=True)
         with self._changed:
             self._alive.add(thread)
         thread.start()
-        self._wait_for(lambda: thread not in self._alive, LAST_WORDS_WITHIN_S)
+        self._wait_for(lambda: thread not in self._alive, within_s)
 
-    def _close_sources(self) -> None:
-        for worker in self._source_workers:
-            if worker not in self._alive:
-                try:
-                    worker.source.close()
-                except Exception as error:
-                    self.failed(worker, error)
-
-    def _report(self, summary: dict[str, Any]) -> None:
-        for worker, sink in zip(self._sink_workers, self.sinks, strict=True):
-            if worker not in self._alive:
-                try:
-                    sink.report(summary)
-                except Exception as error:
-                    self.failed(worker, error)
+    def _for_each(self, workers: Sequence[AnyWorker], call: Callable[[AnyWorker], None]) -> None:
+        for worker in workers:
+            try:
+                call(worker)
+            except Exception as error:
+                self.failed(worker, error)
 
     # ------------------------------------------------------------------ what is told at the end
 
     def summary(self) -> dict[str, Any]:
         """Return frames, fps, latency and stage percentiles, as in the last line of `events.jsonl`."""
-        accounts = self.ledger.accounts
-        latency = Histogram()
-        for account in accounts.values():
-            latency.merge(account.latency)
-        delivered = sum(account.delivered for account in accounts.values())
-        first, last = self.ledger.first_at, self.ledger.last_at
-        duration_s = last - first if first is not None and last is not None else 0.0
         return {
-            "fps": round(delivered / duration_s, 2) if duration_s > 0 else None,
-            "latency_ms": latency.percentiles(),
+            "fps": self.ledger.fps(),
+            "latency_ms": self.ledger.latency().percentiles(),
             "stages": {name: wall.percentiles() for name, (wall, _) in self.stage_times().items()},
-            "sources": {
-                name: {
-                    "captured": account.captured,
-                    "delivered": account.delivered,
-                    "dropped": dict.fromkeys(REASONS, 0) | dict(account.dropped),
-                }
-                for name, account in accounts.items()
-            },
+            "sources": self.ledger.counts(),
             "sink_drops": dict(self.sink_drops),
             "abandoned": self.abandoned,
         }

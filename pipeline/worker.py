@@ -246,27 +246,27 @@ class SinkWorker(Worker[Frame]):
 
     def __init__(self, sink: Sink, inbox: Mailbox[Frame], listener: Listener) -> None:
         super().__init__(sink.name, inbox, lambda item: None, listener)
-        self._sink = sink
+        self.sink = sink
         if sink.main_thread:
             self.idle_s = MAIN_THREAD_IDLE_S
 
     def _open(self) -> None:
-        self._sink.open()
+        self.sink.open()
 
     def _idle(self) -> None:
-        self._sink.idle()
+        self.sink.idle()
 
     def _work(self, frame: Frame) -> None:
         started, cpu = time.monotonic(), time.thread_time()
-        self._sink.consume(frame)
+        self.sink.consume(frame)
         self.times.cpu_s += time.thread_time() - cpu
         self.times.wall.add(time.monotonic() - started)
 
     def _end(self, source: str) -> None:
-        self._sink.end(source)
+        self.sink.end(source)
 
     def _close(self) -> None:
-        self._sink.close()
+        self.sink.close()
 
 
 class SourceWorker(threading.Thread):

@@ -77,7 +77,7 @@ def _encode(costs: dict[str, float], frames: list[Frame]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         first = frames[0].output.as_planes()
         path = Path(folder) / "bench.mp4"
-        writer = VideoWriter(path, first.width, first.height, 25, first, VideoOptions())
+        writer = VideoWriter(path, first, 25, VideoOptions())
 
         def write(frame: Frame) -> None:
             picture: Picture = frame.output

@@ -29,7 +29,6 @@ from engines.zoo import Zoo
 from pipeline.assemble import assemble, engine_options, find_model
 from pipeline.config import Settings
 from pipeline.config_file import Override, load_settings
-from tools.baseline import run_baseline
 from tools.terminal import download_progress
 
 Result = TypeVar("Result")
@@ -64,7 +63,7 @@ def bench(
 def _round(spec: ModelSpec, options: EngineOptions, settings: Settings, video: Path, frames: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         pipeline = _apart(_run_pipeline, settings, Path(folder) / "pipeline.mp4")
-        baseline = _apart(run_baseline, spec.path, spec.labels, video, Path(folder) / "baseline.mp4", frames)
+        baseline = _apart(_run_baseline, spec.path, spec.labels, video, Path(folder) / "baseline.mp4", frames)
         stages = _apart(_bare, spec, options, video, frames)
     return {"stages": stages, "pipeline": pipeline, "baseline_fps": baseline}
 
@@ -73,6 +72,12 @@ def _bare(spec: ModelSpec, options: EngineOptions, video: Path, frames: int) -> 
     from tools.bare import bare_stages
 
     return bare_stages(spec, options, video, frames)
+
+
+def _run_baseline(*arguments: Any) -> float:
+    from tools.baseline import run_baseline
+
+    return run_baseline(*arguments)
 
 
 def _run_pipeline(settings: Settings, output: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -113,19 +114,12 @@ def evaluate_detections(
     """Detect in labelled pictures and compare with the labels.
 
     Pictures that the annotations name and that are missing or unreadable are left out and listed, for a folder often
-    holds a part of a set; where none is there, that is an error.
-
-    Args:
-        model: a name of the zoo, or an ONNX file.
-        dataset: the pictures and their labels.
-        engine: backend and precision.
-        options: thresholds; the default is the project's convention for AP.
-        save: where to write the boxes, as COCO results JSON.
-        progress: called with the number of pictures done and in all.
+    holds a part of a set; where none is there, that is an error. Without `options`, the project's convention holds.
+    `save` gets the boxes as COCO results JSON; `progress` the number of pictures done and in all.
 
     Returns:
-        `metrics` (by the names in `coco.METRICS`, 0..1, None where nothing is annotated), `images`, `missing` (file
-        names), `boxes`, `seconds`, `fps`, `engine`, `conventions` and `notes`.
+        `metrics` (by the names in `coco.METRICS`, 0..1, None where nothing is annotated), `missing` (file names), and
+        what `_Run.as_dict` says.
 
     Raises:
         ConfigError: the request does not fit together; the message says how.
@@ -137,52 +131,48 @@ def evaluate_detections(
     data = coco.load_annotations(dataset.annotations)
     chosen = coco.select_images(data["images"], coco.parse_where(dataset.where))[: dataset.limit]
     present, missing = _split(chosen, dataset.images)
-    with download_progress(str(model)) as download:
-        spec = recognise(Zoo.load().spec(model, progress=download))
-    opened = open_engine(spec, engine)
-    try:
-        detector = PictureDetector(spec, opened, options)
-        categories = coco.match_categories(spec.labels, _class_count(detector), data["categories"])
-        run = _Run(detector, categories.ids, dataset.images)
+    with _opened(model, engine, options) as detector:
+        run = _Run(detector, data["categories"], dataset.images)
         run.over(present, progress)
-    finally:
-        opened.close()
-    missing += run.unreadable
-    ids = [int(image["id"]) for image in present if image["file_name"] not in run.unreadable]
-    if not ids:
+    if not run.image_ids:
         raise ConfigError(f"{dataset.images}: not one of the {len(chosen)} pictures can be read")
     if save is not None:
         _write(save, run.results)
-    return {
-        "metrics": coco.average_precision(data, run.results, ids),
-        "images": len(ids),
-        "missing": missing,
-        "boxes": len(run.results),
-        "seconds": run.seconds,
-        "fps": len(ids) / run.seconds,
-        "engine": str(opened.describe()),
-        "conventions": _conventions(detector),
-        "notes": [*categories.notes, *run.notes()],
-    }
+    metrics = coco.average_precision(data, run.results, run.image_ids)
+    return {"metrics": metrics, "missing": missing + run.unreadable, **run.as_dict()}
+
+
+@contextmanager
+def _opened(model: str | Path, engine: EngineOptions | None, options: DetectorOptions) -> Iterator[PictureDetector]:
+    with download_progress(str(model)) as progress:
+        spec = recognise(Zoo.load().spec(model, progress=progress))
+    opened = open_engine(spec, engine)
+    try:
+        yield PictureDetector(spec, opened, options)
+    finally:
+        opened.close()
 
 
 class _Run:
     """Detection in many pictures, with as many requests in flight as the engine takes."""
 
-    def __init__(self, detector: PictureDetector, category_ids: Sequence[int | None], folder: Path) -> None:
-        self._detector, self._category_ids, self._folder = detector, category_ids, folder
+    def __init__(self, detector: PictureDetector, categories: Sequence[coco.Record], folder: Path) -> None:
+        self._detector, self._folder = detector, folder
+        self._categories = coco.match_categories(detector.labels, _class_count(detector), categories)
         self.results: list[coco.Record] = []
+        self.image_ids: list[int] = []
         self.unreadable: list[str] = []
-        self.seconds = 0.0
+        self._seconds = 0.0
         self._resized = 0
 
     def over(self, images: Sequence[coco.Record], progress: Callable[[int, int], None]) -> None:
-        """Fill `results`."""
+        """Fill `results`, `image_ids` and `unreadable`."""
         started = time.perf_counter()
-        for done, (image, found) in enumerate(self._detect(images), start=1):
-            self.results += coco.to_results(int(image["id"]), found, self._category_ids)
-            progress(done, len(images))
-        self.seconds = time.perf_counter() - started
+        for image, found in self._detect(images):
+            self.image_ids.append(int(image["id"]))
+            self.results += coco.to_results(int(image["id"]), found, self._categories.ids)
+            progress(len(self.image_ids) + len(self.unreadable), len(images))
+        self._seconds = time.perf_counter() - started
 
     def _detect(self, images: Sequence[coco.Record]) -> Iterator[tuple[coco.Record, Detections]]:
         detector, flying = self._detector, deque[Any]()
@@ -203,10 +193,20 @@ class _Run:
         image, plan, pending = flying.popleft()
         return image, self._detector.read(pending.result(), plan)
 
-    def notes(self) -> Iterator[str]:
-        """Say what makes the numbers doubtful."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the numbers depend on."""
+        notes = list(self._categories.notes)
         if self._resized:
-            yield f"{self._resized} pictures are not of the size that the annotations say: their boxes may not fit"
+            notes.append(f"{self._resized} pictures are not of the size that the annotations say: boxes may not fit")
+        return {
+            "images": len(self.image_ids),
+            "boxes": len(self.results),
+            "seconds": self._seconds,
+            "fps": len(self.image_ids) / self._seconds,
+            "engine": str(self._detector.engine.describe()),
+            "conventions": _conventions(self._detector),
+            "notes": notes,
+        }
 
 
 def _split(images: Sequence[coco.Record], folder: Path) -> tuple[list[coco.Record], list[str]]:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -18,6 +18,7 @@ from pipeline.config_file import Override, load_settings, parse_set
 from pipeline.runner import Runner
 
 INTERRUPTED = 130
+SHOW_CURSOR = b"\x1b[?25h"
 
 
 def run(
@@ -74,7 +75,7 @@ def execute(settings: Settings) -> Runner:
         runner.wait()
     print_summary(runner)
     if runner.abandoned:
-        _leave(1 if runner.error else 0, runner)
+        _leave(runner)
     if runner.error is not None:
         raise runner.error
     return runner
@@ -89,6 +90,8 @@ def stopped_by_signals(runner: Runner, signals: Sequence[int] = (signal.SIGINT, 
         nonlocal received
         received += 1
         if received > 1:
+            if os.isatty(2):  # where the progress bar has hidden it
+                os.write(2, SHOW_CURSOR)
             os._exit(INTERRUPTED)
         runner.stop()
 
@@ -100,10 +103,13 @@ def stopped_by_signals(runner: Runner, signals: Sequence[int] = (signal.SIGINT, 
             signal.signal(number, handler)
 
 
-def _leave(code: int, runner: Runner) -> None:
+def _leave(runner: Runner) -> None:
     """End the process without waiting for threads that a library call holds."""
+    code = 0
     if runner.error is not None:
-        sys.stderr.write(f"frameloom: {runner.error}\n")
-    sys.stdout.flush()
-    sys.stderr.flush()
+        code = 2 if runner.error.request_was_wrong else 1
+        typer.echo(f"frameloom: {runner.error}", err=True)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError):  # None where it was closed, or its reader has gone
+            stream.flush()
     os._exit(code)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +63,7 @@ class RunProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stop.set()
-        if self._thread.is_alive():
+        if self._thread.ident is not None:
             self._thread.join()
             self._progress.stop()
 
@@ -73,9 +75,20 @@ class RunProgress:
                 self._progress.update(task, completed=done, fps=speed)
 
 
+class Output(Console):
+    """Standard output; where its reader has gone (`| head`), the rest is dropped and the exit code stays what it is."""
+
+    def on_broken_pipe(self) -> None:
+        """Write to nowhere from now on."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 def print_summary(runner: Runner, console: Console | None = None) -> None:
     """Print frames per source, time per stage, and where the files are."""
-    console = console or Console(highlight=False)
+    console = console or Output(highlight=False)
     summary = runner.summary()
     console.print(_sources_table(summary))
     console.print(_stages_table(summary))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import itertools
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from pipeline.capture.file import VideoFile
 from pipeline.capture.images import Images, is_image
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["Damaged", "Images", "Source", "SourceInfo", "Synthetic", "VideoFile", "make_source", "source_names"]
+
+LONGEST_NAME = 64
+"""An automatic name is part of file names, whose length is limited."""
 
 
 def make_source(name: str, url: str | int, rotate: int | None = None) -> Source:
@@ -35,12 +40,18 @@ def make_source(name: str, url: str | int, rotate: int | None = None) -> Source:
         raise SourceError(f"camera {url}: cameras are not supported by this version")
     if is_synthetic(url):
         return Synthetic(name, url)
-    if re.match(r"\w+://", url):
+    if re.match(r"[\w+.-]+://", url) and not url.startswith("file://"):
         raise SourceError(f"{url.split('://')[0]}:// streams are not supported by this version")
-    path = Path(url)
-    if path.is_dir() or (not path.exists() and glob.has_magic(url)) or is_image(path):
-        return Images(name, url, rotate)
+    place = _local(url)
+    path = Path(place)
+    if os.path.isdir(place) or is_image(path) or (glob.has_magic(place) and not os.path.lexists(place)):
+        return Images(name, place, rotate)
     return VideoFile(name, path, rotate)
+
+
+def _local(url: str) -> str:
+    """Return the path that a file:// address names; other addresses as they are."""
+    return unquote(url.removeprefix("file://")) if url.startswith("file://") else url
 
 
 def source_names(given: Sequence[str | None], urls: Sequence[str | int]) -> list[str]:
@@ -50,13 +61,13 @@ def source_names(given: Sequence[str | None], urls: Sequence[str | int]) -> list
         ConfigError: a name was given twice.
     """
     explicit = [name for name in given if name is not None]
-    for name in explicit:
-        if explicit.count(name) > 1:
-            raise ConfigError(f"two sources are called {name!r}; names must differ")
+    twice = next((name for name in explicit if explicit.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"two sources are called {twice!r}; names must differ")
     taken = set(explicit)
     names: list[str] = []
-    for wanted, url in zip(given, urls, strict=True):
-        names.append(wanted if wanted is not None else _free_name(_automatic_name(url), taken))
+    for name, url in zip(given, urls, strict=True):
+        names.append(name if name is not None else _free_name(_automatic_name(url), taken))
         taken.add(names[-1])
     return names
 
@@ -69,13 +80,22 @@ def _free_name(base: str, taken: set[str]) -> str:
 def _automatic_name(url: str | int) -> str:
     if isinstance(url, int):
         return f"camera{url}"
-    if "://" in url:
-        scheme, _, rest = url.partition("://")
-        host = rest.split("/")[0].split("@")[-1].split(":")[0]
-        text = "synthetic" if scheme == "synthetic" else host
-    else:
-        path = Path(url)
-        text = path.name if path.is_dir() else path.stem
-        if glob.has_magic(text):
-            text = path.parent.name
-    return re.sub(r"[^\w.-]+", "_", text).strip("_") or "source"
+    text = _file_name(_local(url)) if "://" not in url or url.startswith("file://") else _host_name(url)
+    return re.sub(r"[^\w.-]+", "_", text).strip("_.")[:LONGEST_NAME] or "source"
+
+
+def _host_name(url: str) -> str:
+    """Return the host without user, password, port or query."""
+    if is_synthetic(url):
+        return "synthetic"
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # an IPv6 address without its closing bracket
+        return ""
+
+
+def _file_name(place: str) -> str:
+    path = Path(place)
+    if os.path.isdir(place):
+        return path.resolve().name
+    return path.parent.name if glob.has_magic(path.stem) and not os.path.lexists(place) else path.stem

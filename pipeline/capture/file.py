@@ -1,11 +1,14 @@
 """A video file, by PyAV: real timestamps, rotation metadata, variable frame rates; sound is ignored.
 
-One decoder thread: with frame threads the decoder takes the core that the model needs. The planes are copied out
-of the decoder (0.06 ms at 768 x 576): its buffers are references for later pictures.
+The first picture is decoded when the file is opened, so a file without one is refused before a run starts. What is
+damaged or missing further on is passed over, and `remark` says how much. One decoder thread: with frame threads the
+decoder takes the core that the model needs. The planes are copied out of the decoder (0.06 ms at 768 x 576): its
+buffers are references for later pictures.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,18 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
-import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
 
+from pipeline.capture.decode import to_picture, turn_of, turned
+from pipeline.capture.paths import beginning, check_readable
 from pipeline.capture.source import Damaged, SourceInfo
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
-from pipeline.picture import Image, Matrix, Picture, Planes, default_matrix
+from pipeline.picture import Picture
 
-PLANAR_420 = ("yuv420p", "yuvj420p")
-TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
-"""A display matrix of +90 degrees turns the picture anticlockwise (FFmpeg, libavutil/display.h)."""
+BREAKS = 20
+"""Read errors without a packet in between after which the rest of a container is given up."""
+COMPLETE = 0.95
+"""Part of the promised frames that may be missing without a remark: containers round and estimate."""
+NO_VIDEO_FORMATS = ("tty",)
+"""FFmpeg would draw a text file as a film of a terminal."""
 
 
 class VideoFile:
@@ -43,98 +50,131 @@ class VideoFile:
         self._path = path
         self._rotate = rotate
         self._clock = clock
-        self._stopped = False
+        self._stopped = self._ended = False
         self._decoded = self._unreadable = 0
+        self._last_s = 0.0
         self._container: Any = None
-        self._stream: Any = None
+        self._reformatter = VideoReformatter()
 
     def open(self) -> None:
-        """Open the file and find its first video stream."""
+        """Open the file, find its video stream and decode the first picture."""
         check_readable(self._path)
         try:
-            self._container = av.open(str(self._path), metadata_errors="replace")
+            self._container = av.open(f"file:{self._path}", metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
-            raise SourceError(f"{self._path} is not a video that can be read: {_reason(error)}") from error
-        streams = self._container.streams.video
-        if not streams:
-            kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "none"
+            raise SourceError(f"{self._path} is not a video that can be read: {_reason(error, self._path)}") from error
+        try:
+            self._open_stream()
+        except BaseException:
             self.close()
+            raise
+
+    def _open_stream(self) -> None:
+        if self._container.format.name in NO_VIDEO_FORMATS:
+            raise SourceError(f"{self._path} is not a video that can be read: it is text")
+        streams = [each for each in self._container.streams.video if not each.disposition & Disposition.attached_pic]
+        if not streams:
+            kinds = ", ".join(sorted({each.type for each in self._container.streams} - {"video"})) or "none"
             raise SourceError(f"{self._path} has no video stream (streams: {kinds})")
-        self._stream = streams[0]
+        self._stream: Any = streams[0]
+        if self._stream.codec_context is None:
+            raise SourceError(f"{self._path}: there is no decoder here for its video")
         self._stream.thread_type = "NONE"
         self._stream.codec_context.thread_count = 1
         rate = self._stream.average_rate or self._stream.guessed_rate
         self._step_s = 1 / float(rate) if rate else 0.04
-        self.info = replace(
-            self.info,
-            width=self._stream.codec_context.width or None,
-            height=self._stream.codec_context.height or None,
-            fps=float(rate) if rate else None,
-            frames=self._expected_frames(),
-        )
+        self._pictures = self._decode()
+        self._ahead = list(_up_to_first(self._pictures))
+        first = self._ahead[-1] if self._ahead else None
+        if first is None:
+            raise SourceError(f"{self._path}: not one picture of it can be decoded")
+        width, height = first.width, first.height
+        if self._turn(first) % 180:
+            width, height = height, width
+        fps = float(rate) if rate else None
+        self.info = replace(self.info, width=width, height=height, fps=fps, frames=self._expected_frames())
 
-    def _expected_frames(self) -> int | None:
-        stream, rate = self._stream, self.info.fps or 1 / self._step_s
-        if stream.frames:
-            return int(stream.frames)
-        if stream.duration and stream.time_base:
-            return round(float(stream.duration * stream.time_base) * rate)
+    @property
+    def _duration_s(self) -> float | None:
+        """What the container says; with edit lists this is the part that is shown."""
         if self._container.duration:
-            return int(self._container.duration / av.time_base * rate)
+            return float(self._container.duration / av.time_base)
+        if self._stream.duration and self._stream.time_base:
+            return float(self._stream.duration * self._stream.time_base)
         return None
 
+    def _expected_frames(self) -> int | None:
+        by_time = None if self._duration_s is None else max(1, round(self._duration_s / self._step_s))
+        counts = [count for count in (self._stream.frames, by_time) if count]
+        return min(counts) if counts else None
+
     def frames(self) -> Iterator[Frame | Damaged]:
-        """Decode to the end; damaged packets are passed over."""
+        """Decode to the end; what is damaged is passed over."""
         pts, index = -self._step_s, 0
-        for decoded in self._decode():
+        for decoded in itertools.chain(self._ahead, self._pictures):
             now = self._clock()
             if decoded is None:
                 self._unreadable += 1
                 continue
             pts = float(decoded.pts * decoded.time_base) if decoded.pts is not None else pts + self._step_s
             if decoded.is_corrupt:
+                self._unreadable += 1
                 yield Damaged(self.info.name, now)
             else:
                 yield Frame(self.info.name, index, pts, now, self._picture(decoded))
                 self._decoded += 1
+                self._last_s = pts
             index += 1
+        self._ended = not self._stopped
 
     def _decode(self) -> Iterator[Any]:
-        """Yield decoded pictures until the end or `stop`, None for a packet that cannot be decoded."""
+        """Yield decoded pictures until the end or `stop`, None for what cannot be read or decoded."""
+        breaks = 0
         packets = self._container.demux(self._stream)
-        while True:
+        while breaks < BREAKS and not self._stopped:
             try:
                 packet = next(packets, None)
-            except av.FFmpegError:  # the container itself breaks off here
+            except av.FFmpegError:  # damage to the container itself: some find their way behind it
+                breaks += 1
+                packets = self._container.demux(self._stream)
                 yield None
-                return
+                continue
             if packet is None:
                 return
-            try:
-                pictures = packet.decode()
-            except av.FFmpegError:
-                pictures = [None]
-            for picture in pictures:
-                if self._stopped:
-                    return
-                yield picture
+            breaks = 0
+            yield from self._pictures_of(packet)
+        yield from self._pictures_of(None)  # the reader broke off, so nothing has told the decoder to give its last
+
+    def _pictures_of(self, packet: Any) -> Iterator[Any]:
+        try:
+            pictures = self._stream.codec_context.decode(packet)
+        except av.FFmpegError:
+            pictures = [None]
+        for picture in pictures:
+            if self._stopped:
+                return
+            yield picture
 
     def _picture(self, decoded: Any) -> Picture:
-        turn = (int(decoded.rotation) if self._rotate is None else -self._rotate) % 360
-        return turned(to_picture(decoded), turn)
+        return turned(to_picture(decoded, self._reformatter), self._turn(decoded))
+
+    def _turn(self, decoded: Any) -> int:
+        return turn_of(decoded) if self._rotate is None else -self._rotate % 360
 
     def remark(self) -> str | None:
         """Say how much was decoded where that is less than the file promises."""
-        expected = self.info.frames
-        if self._stopped:
+        if not self._ended or not (self._unreadable or self._is_short()):
             return None
-        if self._decoded == 0:
-            return f"{self._path}: not one frame could be decoded"
-        if self._unreadable:
-            return f"{self._path}: damaged; {self._decoded} of about {expected or '?'} frames decoded"
-        if expected and self._decoded < 0.95 * expected:
-            return f"{self._path}: truncated; {self._decoded} of about {expected} frames decoded"
-        return None
+        promised = "" if self.info.frames is None else f" of about {self.info.frames}"
+        return f"{self._path}: damaged or truncated; {self._decoded}{promised} frames decoded"
+
+    def _is_short(self) -> bool:
+        """Whether both frames and time are missing: edit lists leave out frames, variable rates mislead estimates."""
+        if self.info.frames is None or self._decoded >= COMPLETE * self.info.frames:
+            return False
+        start_s = (self._container.start_time or 0) / av.time_base
+        shown_s = self._last_s - start_s + self._step_s
+        return self._duration_s is None or shown_s < COMPLETE * self._duration_s
 
     def stop(self) -> None:
         """End after the current picture."""
@@ -147,61 +187,18 @@ class VideoFile:
             self._container = None
 
 
-def check_readable(path: Path) -> None:
-    """Refuse what cannot be a file of pictures, in words that FFmpeg and OpenCV do not find.
-
-    Raises:
-        SourceError: missing, a directory, unreadable, empty.
-    """
-    if not path.exists():
-        raise SourceError(f"no such file: {path}")
-    if path.is_dir():
-        raise SourceError(f"{path} is a directory")
-    try:
-        with path.open("rb") as file:
-            first = file.read(1)
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
-    if not first:
-        raise SourceError(f"{path} is empty (0 bytes)")
+def _up_to_first(pictures: Iterator[Any]) -> Iterator[Any]:
+    for picture in pictures:
+        yield picture
+        if picture is not None and not picture.is_corrupt:
+            return
 
 
-def to_picture(decoded: Any) -> Picture:
-    """Copy a decoder's frame: 8-bit 4:2:0 of even size as planes, everything else converted to BGR."""
-    if decoded.format.name in PLANAR_420 and decoded.width % 2 == 0 and decoded.height % 2 == 0:
-        full_range = decoded.format.name == "yuvj420p" or decoded.color_range == ColorRange.JPEG
-        return Picture(planes=Planes(decoded.to_ndarray(), _matrix(decoded), full_range))
-    colours = Colorspace.ITU709 if _matrix(decoded) == "bt709" else Colorspace.ITU601
-    converted = VideoReformatter().reformat(decoded, format="bgr24", src_colorspace=colours, threads=1)
-    assert converted is not None
-    return Picture(bgr=np.asarray(converted.to_ndarray(), dtype=np.uint8))
-
-
-def _matrix(decoded: Any) -> Matrix:
-    if decoded.colorspace == Colorspace.ITU709:
-        return "bt709"
-    if decoded.colorspace in (Colorspace.ITU601, Colorspace.FCC, Colorspace.SMPTE170M, Colorspace.SMPTE240M):
-        return "bt601"
-    return default_matrix(decoded.height)
-
-
-def turned(picture: Picture, degrees: int) -> Picture:
-    """Return the picture turned anticlockwise by 0, 90, 180 or 270 degrees."""
-    if degrees not in TURNS:
-        return picture
-    turn = TURNS[degrees]
-
-    def rotate(array: Image) -> Image:
-        return np.asarray(cv2.rotate(array, turn), dtype=np.uint8)
-
-    planes = picture.planes
-    if planes is None:
-        return Picture(bgr=rotate(picture.bgr))
-    parts = [rotate(plane) for plane in (planes.y, planes.u, planes.v)]
-    data = np.concatenate([part.reshape(-1) for part in parts]).reshape(-1, parts[0].shape[1])
-    return Picture(planes=Planes(data, planes.matrix, planes.full_range))
-
-
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, path: Path) -> str:
     text = getattr(error, "strerror", None) or str(error)
-    return "its format is not recognised" if "Invalid data" in text else text
+    if "Invalid data" not in text:
+        return str(text)
+    head = beginning(path)
+    if head[4:8] == b"ftyp" or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3", b"OggS"):
+        return "it is damaged, or was cut off before it was finished"
+    return "its format is not recognised"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.capture.file import check_readable
+from pipeline.capture.paths import check_readable
 from pipeline.capture.source import Damaged, SourceInfo
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
@@ -21,6 +23,7 @@ from pipeline.picture import Image, Picture
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 FPS = 25.0
 """Images have no time of their own; a recording of them plays at this rate."""
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def is_image(path: Path) -> bool:
@@ -35,61 +38,99 @@ def find_images(place: str) -> list[Path]:
         SourceError: there are none.
     """
     path = Path(place)
-    if path.is_dir():
-        found = [entry for entry in path.iterdir() if is_image(entry)]
+    if os.path.isdir(path):
+        try:
+            found = [entry for entry in path.iterdir() if is_image(entry) and not entry.is_dir()]
+        except OSError as error:
+            raise SourceError(f"folder {path} cannot be read: {error.strerror}") from error
         if not found:
             raise SourceError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
-    elif path.exists() or not glob.has_magic(place):
+    elif os.path.lexists(path) or not glob.has_magic(place):
         found = [path]
     else:
-        found = [Path(name) for name in glob.glob(place, recursive=True) if is_image(Path(name))]
+        matches = [Path(name) for name in glob.glob(place, recursive=True)]
+        found = [match for match in matches if is_image(match) and not match.is_dir()]
         if not found:
-            raise SourceError(f"no image matches {place}")
+            videos = f"; it matches {matches[0].name}, but of a glob only images are taken" if matches else ""
+            raise SourceError(f"no image matches {place}{videos}")
     return sorted(found, key=_natural)
 
 
-def read_image(path: Path) -> Image | None:
-    """Read H x W x 3 uint8 BGR, turned by its EXIF orientation; None where it cannot be decoded."""
+def read_image(path: Path, by_exif: bool = True) -> Image | None:
+    """Read H x W x 3 uint8 BGR, turned by its EXIF orientation unless told not to; None where it cannot be decoded."""
+    flags = cv2.IMREAD_COLOR if by_exif else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    except cv2.error:  # beyond OpenCV's own limit on pixels
+        data = path.read_bytes()
+        if data.startswith(PNG) and not _is_whole_png(data):
+            return None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except (OSError, cv2.error):  # among the latter: more pixels than OpenCV takes
         return None
     return None if image is None else np.asarray(image, dtype=np.uint8)
 
 
+def _is_whole_png(data: bytes) -> bool:
+    """Check every chunk's CRC (PNG specification, 5.3), because libpng writes what it finds wrong to the terminal."""
+    view, position = memoryview(data), len(PNG)
+    while position + 12 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        end = position + 8 + length
+        if end + 4 > len(data) or zlib.crc32(view[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return False
+        if data[position + 4 : position + 8] == b"IEND":
+            return True
+        position = end + 4
+    return False
+
+
 class Images:
-    """Image files as a source; `frame.file` names each."""
+    """Image files as a source; `frame.file` names each.
+
+    Args:
+        name: of the source.
+        place: a file, a folder or a glob.
+        rotate: degrees clockwise (0, 90, 180, 270); None follows each file's EXIF orientation.
+    """
 
     def __init__(
         self, name: str, place: str, rotate: int | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.info = SourceInfo(name, place, fps=FPS)
-        self._turns = -(rotate or 0) // 90
+        self._by_exif, self._turns = rotate is None, -(rotate or 0) // 90
         self._clock = clock
         self._stopped = False
         self._unreadable: list[Path] = []
 
     def open(self) -> None:
-        """Find the files, and read the first to see that it is an image."""
+        """Find the files, and see that one of them is an image."""
+        # what OpenCV would write about a damaged file, `remark` says
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self._files = find_images(self.info.url)
-        check_readable(self._files[0])
-        if len(self._files) == 1 and read_image(self._files[0]) is None:
-            raise SourceError(f"{self._files[0]} is not an image that can be read")
-        self.info = replace(self.info, frames=len(self._files))
+        if len(self._files) == 1:
+            check_readable(self._files[0])
+        first = next((image for path in self._files if (image := self._read(path)) is not None), None)
+        if first is None:
+            if len(self._files) == 1:
+                raise SourceError(f"{self._files[0]} is not an image that can be read")
+            raise SourceError(f"{self.info.url}: none of the {len(self._files)} images can be read")
+        self.info = replace(self.info, frames=len(self._files), height=first.shape[0], width=first.shape[1])
+
+    def _read(self, path: Path) -> Image | None:
+        image = read_image(path, self._by_exif)
+        return None if image is None else np.ascontiguousarray(np.rot90(image, self._turns))
 
     def frames(self) -> Iterator[Frame | Damaged]:
         """Read one after the other."""
         for index, path in enumerate(self._files):
             if self._stopped:
                 return
-            image = read_image(path)
+            image = self._read(path)
             now = self._clock()
             if image is None:
                 self._unreadable.append(path)
                 yield Damaged(self.info.name, now)
-                continue
-            image = np.ascontiguousarray(np.rot90(image, self._turns))
-            yield Frame(self.info.name, index, index / FPS, now, Picture(bgr=image), file=path)
+            else:
+                yield Frame(self.info.name, index, index / FPS, now, Picture(bgr=image), file=path)
 
     def remark(self) -> str | None:
         """Name the files that could not be read."""
@@ -107,6 +148,6 @@ class Images:
         """Nothing is held open."""
 
 
-def _natural(path: Path) -> list[tuple[int, int, str]]:
+def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     parts = re.split(r"(\d+)", str(path))
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], str(path)

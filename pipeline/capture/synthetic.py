@@ -18,8 +18,10 @@ from pipeline.frame import Frame
 from pipeline.picture import Picture, Planes
 
 PATTERN = re.compile(
-    r"synthetic(?:://(?P<width>\d+)x(?P<height>\d+)(?:@(?P<fps>\d+(?:\.\d+)?))?)?(?:\?frames=(?P<frames>\d+))?"
+    r"synthetic(?:://(?P<width>\d+)x(?P<height>\d+)(?:@(?P<fps>\d+(?:\.\d+)?))?)?(?:\?frames=(?P<frames>\d+))?",
+    re.ASCII,
 )
+LARGEST_SIDE = 16384
 
 
 def is_synthetic(url: str) -> bool:
@@ -34,7 +36,7 @@ class Synthetic:
         """Read the address.
 
         Raises:
-            SourceError: it is not of the form shown above, or a size is odd or zero.
+            SourceError: it is not of the form shown above, or a number makes no sense.
         """
         match = PATTERN.fullmatch(url)
         if match is None:
@@ -42,8 +44,12 @@ class Synthetic:
         width, height = int(match["width"] or 640), int(match["height"] or 480)
         if width % 2 or height % 2 or not width or not height:
             raise SourceError(f"{url!r}: width and height must be even and not zero")
-        frames = int(match["frames"]) if match["frames"] else None
-        self.info = SourceInfo(name, url, False, width, height, float(match["fps"] or 30), frames)
+        if max(width, height) > LARGEST_SIDE:
+            raise SourceError(f"{url!r}: width and height must not exceed {LARGEST_SIDE}")
+        fps, frames = float(match["fps"] or 30), int(match["frames"]) if match["frames"] else None
+        if fps == 0 or frames == 0:
+            raise SourceError(f"{url!r}: neither the rate nor the number of frames can be 0")
+        self.info = SourceInfo(name, url, False, width, height, fps, frames)
         self._clock = clock
         self._stopped = False
 

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
 from pipeline.frame import Detections, Frame
 from pipeline.render.canvas import Canvas, Colour, canvas_of, text_size
 from pipeline.stage import Stage
 
 GOLDEN_RATIO = 0.618034
 HUD_SMOOTHING = 0.9
+SHORTEST_S = 1e-6
 DARK: Colour = (24, 24, 24)
 
 
@@ -33,8 +36,13 @@ class Pace:
     """One source's frames per second and latency, smoothed for the eye."""
 
     last_at: float | None = None
-    fps: float = 0.0
+    interval_s: float | None = None
     latency_ms: float = 0.0
+
+    @property
+    def fps(self) -> float:
+        """Frames per second: the smoothed interval, inverted (a mean of rates would be too high)."""
+        return 0.0 if self.interval_s is None else 1 / max(self.interval_s, SHORTEST_S)
 
     def update(self, now: float, captured_at: float) -> None:
         """Count one frame."""
@@ -42,8 +50,8 @@ class Pace:
         if self.last_at is None:
             self.latency_ms = latency_ms
         else:
-            fps = 1 / max(now - self.last_at, 1e-6)
-            self.fps = fps if self.fps == 0 else _smooth(self.fps, fps)
+            interval_s = now - self.last_at
+            self.interval_s = interval_s if self.interval_s is None else _smooth(self.interval_s, interval_s)
             self.latency_ms = _smooth(self.latency_ms, latency_ms)
         self.last_at = now
 
@@ -73,7 +81,10 @@ class Renderer(Stage):
 
     def _draw_detections(self, canvas: Canvas, frame: Frame, detections: Detections) -> None:
         scale, thickness = self._sizes(frame)
-        boxes = detections.boxes.round().astype(int).tolist()
+        detections = detections[np.isfinite(detections.boxes).all(axis=1)]
+        beyond = 2 * thickness  # a line out there is not seen, and OpenCV's integers do not overflow
+        lowest, highest = (-beyond,) * 4, (frame.width + beyond, frame.height + beyond) * 2
+        boxes = detections.boxes.round().clip(lowest, highest).astype(int).tolist()
         rows = zip(boxes, detections.scores.tolist(), detections.class_ids.tolist(), strict=True)
         for (left, top, right, bottom), score, class_id in reversed(list(rows)):  # the best on top
             colour = class_colour(class_id)

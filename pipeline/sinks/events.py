@@ -6,16 +6,20 @@ full the part that was written is cut off again.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline.capture.source import SourceInfo
 from pipeline.errors import SinkError
 from pipeline.frame import Detections, Frame
-from pipeline.sinks.paths import prepare_folder
+from pipeline.sinks.paths import prepare_file
 from pipeline.sinks.sink import Sink
 
 BOX_DECIMALS = 2
@@ -30,31 +34,35 @@ class Events(Sink):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = None
+        self._size = 0
+        self._begun = False
 
     def check(self, sources: Sequence[SourceInfo]) -> None:
-        """Make the folder."""
-        prepare_folder(self._path.parent, "events")
+        """Make the folder; see that the file can be written."""
+        prepare_file(self._path, "events")
 
     def open(self) -> None:
-        """Create the file; an existing one is replaced."""
+        """Open the file. The content of an existing one stays until the first line replaces it."""
         try:
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise SinkError(f"cannot write events to {self._path}: {error.strerror}") from error
-        self._size = 0
 
     def consume(self, frame: Frame) -> None:
         """Write the frame's line, then its events."""
         self._write(frame_line(frame))
         for event in frame.events:
-            self._write({"type": "event", "source": frame.source, "frame": frame.index, "pts": frame.pts, **event})
+            place = {"type": "event", "source": frame.source, "frame": frame.index, "pts": round(frame.pts, 6)}
+            self._write(place | event | place)  # an event's own keys come after these and cannot replace them
 
     def report(self, summary: dict[str, Any]) -> None:
-        """Write the summary line and close the file."""
+        """Write the summary line and close the file. A run that captured nothing leaves an existing file as it was."""
         if self._file is None:
             return
+        captured = any(account["captured"] for account in summary["sources"].values())
         try:
-            self._write({"type": "summary", **summary})
+            if self._begun or captured or os.fstat(self._file).st_size == 0:
+                self._write({"type": "summary", **summary})
         finally:
             os.close(self._file)
             self._file = None
@@ -62,19 +70,48 @@ class Events(Sink):
     @property
     def files(self) -> list[Path]:
         """The log."""
-        return [self._path]
+        return [self._path] if self._begun else []
 
     def _write(self, record: dict[str, Any]) -> None:
         assert self._file is not None
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        line = self._encode(record)
+        rest = memoryview(line)
         try:
-            written = os.write(self._file, line)
-            if written < len(line):  # a full disk takes a part and refuses the next write
-                os.write(self._file, line[written:])
+            if not self._begun:
+                self._begun = True
+                with contextlib.suppress(OSError):  # a pipe cannot be cut
+                    os.ftruncate(self._file, 0)
+            while rest:  # a full disk takes a part and refuses the next write
+                rest = rest[os.write(self._file, rest) :]
         except OSError as error:
-            os.ftruncate(self._file, self._size)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
+                os.lseek(self._file, self._size, os.SEEK_SET)
             raise SinkError(f"cannot write events to {self._path}: {error.strerror}") from error
         self._size += len(line)
+
+    def _encode(self, record: dict[str, Any]) -> bytes:
+        try:
+            try:
+                text = json.dumps(record, separators=(",", ":"), allow_nan=False)
+            except (TypeError, ValueError):
+                text = json.dumps(plain(record), separators=(",", ":"), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise SinkError(f"cannot write events to {self._path}: an event is no JSON: {error}") from error
+        return text.encode() + b"\n"
+
+
+def plain(value: Any) -> Any:
+    """Return plain JSON types: arrays as lists, paths as text, NaN and infinity, which JSON lacks, as null."""
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else str(plain(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def frame_line(frame: Frame) -> dict[str, Any]:

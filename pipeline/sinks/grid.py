@@ -1,8 +1,9 @@
 """Grid: the pictures of all sources side by side, merged by media time.
 
 Sources arrive at their own pace, so pictures wait until every source that is still running has one, and the
-earliest goes first. The fastest source sets the rate; the others' tiles are updated in between. A source that is
-far ahead (or the others dead) is not waited for beyond `PATIENCE` pictures, so memory stays bounded.
+earliest goes first. The fastest source sets the rate; the others' tiles are updated in between. Files are read in
+step by media time (`pipeline.capture.step`), so little has to wait; for a source that has gone dead no more than
+`PATIENCE` pictures do, so memory stays bounded (70 MB).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pipeline.infer.letterbox import Letterbox
 from pipeline.picture import Planes, bgr_to_planes, planes_to_bgr
 
 PATIENCE = 90
+"""Pictures of all sources that may wait for one that sends nothing."""
 LARGEST_TILE = (960, 540)
 DEFAULT_TILE = (640, 360)
 
@@ -55,24 +57,24 @@ class Grid:
         return self._merge()
 
     def _merge(self) -> Iterator[tuple[float, Planes]]:
-        while any(self._waiting.values()) and (self._all_have_some() or self._one_is_far_ahead()):
-            source = min((s for s, queue in self._waiting.items() if queue), key=lambda s: self._waiting[s][0][0])
-            leader = max(
-                self._running | {s for s, queue in self._waiting.items() if queue}, key=self._rates.__getitem__
-            )
+        while self._all_have_some() or self._too_many_wait():
+            waiting = [source for source, queue in self._waiting.items() if queue]
+            leader = max(waiting, key=self._rates.__getitem__)
+            source = min(waiting, key=lambda source: (self._waiting[source][0][0], source == leader))
             time_s, tile = self._waiting[source].popleft()
             self._paste(source, tile)
-            if source == leader:
+            if source == leader:  # the last of those with this time, so all tiles are up to date
                 yield time_s, self._canvas
 
     def _all_have_some(self) -> bool:
-        return all(self._waiting[source] for source in self._running)
+        """Whether the next picture is known: one that has not come yet cannot be earlier than all that wait."""
+        return any(self._waiting.values()) and all(self._waiting[source] for source in self._running)
 
-    def _one_is_far_ahead(self) -> bool:
-        return any(len(queue) > PATIENCE for queue in self._waiting.values())
+    def _too_many_wait(self) -> bool:
+        return sum(map(len, self._waiting.values())) > PATIENCE
 
     def _tile(self, planes: Planes) -> Planes:
-        """Shrink a picture to fit its tile, keeping its shape; the grid is BT.601, limited range."""
+        """Scale a picture to fit its tile, keeping its shape; the grid is BT.601, limited range."""
         if planes.matrix != "bt601" or planes.full_range:
             planes = bgr_to_planes(planes_to_bgr(planes))
         fit = Letterbox.plan((planes.height, planes.width), (self._tile_height, self._tile_width), "letterbox-centre")
@@ -80,7 +82,9 @@ class Grid:
         data = np.empty((height * 3 // 2, width), np.uint8)
         tile = Planes(data)
         for source, target in zip((planes.y, planes.u, planes.v), (tile.y, tile.u, tile.v), strict=True):
-            target[:] = cv2.resize(source, target.shape[::-1], interpolation=cv2.INTER_AREA)
+            smaller = target.shape[0] < source.shape[0]
+            way = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+            target[:] = cv2.resize(source, target.shape[::-1], interpolation=way)
         return tile
 
     def _paste(self, source: str, tile: Planes) -> None:

@@ -1,4 +1,4 @@
-"""Output folders, checked before a run starts."""
+"""Output paths, checked before a run starts."""
 
 from __future__ import annotations
 
@@ -24,5 +24,19 @@ def prepare_folder(folder: Path, purpose: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        where = folder if str(folder) else Path(os.curdir)
-        raise ConfigError(f"sinks.{purpose}: cannot write to folder {where}: {error.strerror}") from error
+        raise ConfigError(f"sinks.{purpose}: cannot write to folder {folder}: {error.strerror}") from error
+
+
+def prepare_file(path: Path, purpose: str) -> None:
+    """Prove that an output file can be written; one that exists is not touched yet.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if path.is_dir():
+        raise ConfigError(f"sinks.{purpose}: {path} is a folder: name a file in it")
+    if os.path.exists(path):  # also a device or a pipe, in whose folder nothing can be created
+        if not os.access(path, os.W_OK):
+            raise ConfigError(f"sinks.{purpose}: cannot write to {path}: Permission denied")
+    else:
+        prepare_folder(path.parent, purpose)

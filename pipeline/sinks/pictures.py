@@ -46,7 +46,11 @@ class Pictures(Sink):
         if frame.index % self._options.every:
             return
         path = self._options.folder / f"{frame.source}-{frame.index:06d}.{self._options.format}"
-        _, encoded = cv2.imencode(path.suffix, frame.output.bgr, self._parameters)
+        try:
+            _, encoded = cv2.imencode(path.suffix, frame.output.bgr, self._parameters)
+        except cv2.error as error:  # JPEG ends at 65535 pixels a side
+            size = f"{frame.width} x {frame.height}"
+            raise SinkError(f"cannot write {path}: a picture of {size} is no {self._options.format}") from error
         try:
             path.write_bytes(encoded.tobytes())
         except OSError as error:

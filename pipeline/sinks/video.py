@@ -7,21 +7,28 @@ to a SIGKILL, this 1 of 361. One encoder thread: more would take the cores that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 import av
+import cv2
+import numpy as np
 from av.video.frame import PictureType
 
 from pipeline.errors import SinkError
 from pipeline.picture import Planes
 
 TIME_BASE = Fraction(1, 90_000)
-KEYFRAME_EVERY_S = 1.0
+SECOND = 90_000
+"""Ticks: a keyframe comes at least this often, and a step back by more is a new beginning."""
 NEVER = 100_000
 """Keyframe distance in frames that the encoder itself would keep; time decides instead."""
+SMALLEST_SIDE = 16
+"""One macroblock; x264 refuses a picture of two rows."""
+LOOKAHEAD = 10
+"""Frames that the slower presets may hold back to plan their bits: what is held back is lost to a SIGKILL."""
 
 Encoder = Literal["auto", "libx264", "h264_nvenc"]
 
@@ -34,77 +41,85 @@ class VideoOptions:
     preset: str = "superfast"
     crf: int = 23
 
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the encoder."""
+        return "libx264" if self.encoder == "auto" else self.encoder
+
+    def settings(self) -> dict[str, str]:
+        """Return the encoder's own options."""
+        if self.codec != "libx264":
+            return {"forced-idr": "1", "cq": str(self.crf)}
+        x264 = {"preset": self.preset, "crf": str(self.crf), "forced-idr": "1"}
+        return x264 if self.preset in ("ultrafast", "superfast") else x264 | {"rc-lookahead": str(LOOKAHEAD)}
+
 
 class VideoWriter:
-    """Writes planes of one size to one file."""
+    """Writes planes of one size and colour to one file."""
 
-    def __init__(self, path: Path, width: int, height: int, fps: float, sample: Planes, options: VideoOptions) -> None:
+    def __init__(self, path: Path, sample: Planes, fps: float, options: VideoOptions) -> None:
         """Create the file.
 
         Args:
             path: of the MP4 file; an existing one is replaced.
-            width: in pixels, even.
-            height: in pixels, even.
+            sample: planes whose size and colour tags the file gets; small ones are padded.
             fps: nominal rate; timestamps need not follow it.
-            sample: planes whose colour tags the file gets.
             options: the encoder and its settings.
 
         Raises:
-            SinkError: the file cannot be created, or there is no such encoder.
+            SinkError: the file cannot be created, or the encoder does not work here.
         """
         self.path = path
-        self.size = (width, height)
-        self._last_pts = -1
-        self._next_keyframe: int | None = None
+        self.form = form_of(sample)
+        self._clock = RisingClock(round(SECOND / fps) if fps else SECOND)
+        self._held: av.VideoFrame | None = None
+        self._keyframe: int | None = None
         try:
             self._container = av.open(
-                str(path),
+                f"file:{path}",
                 "w",
                 format="mp4",
                 options={"movflags": "hybrid_fragmented+frag_keyframe+default_base_moof", "flush_packets": "1"},
             )
-            self._stream = self._add_stream(fps, sample, options)
+            self._stream: Any = self._container.add_stream(options.codec, rate=Fraction(fps).limit_denominator(1001))
+            _configure(self._stream.codec_context, padded(sample), options)
+            self._stream.time_base = TIME_BASE
         except (av.FFmpegError, OSError, ValueError) as error:
             raise SinkError(f"cannot record to {path}: {describe(error)}") from error
-
-    def _add_stream(self, fps: float, sample: Planes, options: VideoOptions) -> Any:
-        encoder = "libx264" if options.encoder == "auto" else options.encoder
-        stream: Any = self._container.add_stream(encoder, rate=Fraction(fps).limit_denominator(1001))
-        stream.width, stream.height = self.size
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = TIME_BASE
-        context = stream.codec_context
-        context.time_base = TIME_BASE
-        context.gop_size = NEVER
-        context.max_b_frames = 0
-        context.thread_count = 1
-        frame = sample.to_video_frame()
-        context.colorspace, context.color_range = frame.colorspace, frame.color_range
-        context.options = {"forced-idr": "1"}
-        if encoder == "libx264":
-            context.options |= {"preset": options.preset, "crf": str(options.crf)}
-        else:
-            context.options |= {"cq": str(options.crf)}
-        context.open()
-        return stream
 
     def write(self, planes: Planes, time_s: float) -> None:
         """Encode one picture.
 
+        A picture waits for the next one where that decides whether it must be a keyframe: all of them, except
+        keyframes themselves. The pixels must stay as they are until then.
+
         Args:
-            planes: of the writer's size.
+            planes: of the writer's size and colour.
             time_s: when to show it; made to rise strictly.
 
         Raises:
             SinkError: the disk is full or gone; what is written so far plays.
         """
-        frame = planes.to_video_frame()
-        frame.pts = max(round(time_s / TIME_BASE), self._last_pts + 1)
+        frame = padded(planes).to_video_frame()
+        frame.pts = self._clock.ticks(time_s)
         frame.time_base = TIME_BASE
-        if self._next_keyframe is None or frame.pts >= self._next_keyframe:
-            frame.pict_type = PictureType.I
-            self._next_keyframe = frame.pts + round(KEYFRAME_EVERY_S / TIME_BASE)
-        self._last_pts = frame.pts
+        self._release(frame.pts)
+        if self._keyframe is None or frame.pts - self._keyframe >= SECOND:
+            self._encode_keyframe(frame)
+        else:
+            self._held = frame
+
+    def _release(self, next_pts: int) -> None:
+        """Encode the picture that waited, now that it is known whether a keyframe after it would come too late."""
+        held, self._held = self._held, None
+        if held is not None and self._keyframe is not None and next_pts - self._keyframe > SECOND:
+            self._encode_keyframe(held)
+        elif held is not None:
+            self._mux(held)
+
+    def _encode_keyframe(self, frame: av.VideoFrame) -> None:
+        frame.pict_type = PictureType.I
+        self._keyframe = frame.pts
         self._mux(frame)
 
     def _mux(self, frame: av.VideoFrame | None) -> None:
@@ -120,13 +135,86 @@ class VideoWriter:
         Raises:
             SinkError: as `write`; the file is closed nevertheless.
         """
+        held, self._held = self._held, None
         try:
+            if held is not None:
+                self._mux(held)
             self._mux(None)
         finally:
             try:
                 self._container.close()
             except (av.FFmpegError, OSError) as error:
                 raise SinkError(f"cannot finish {self.path}: {describe(error)}") from error
+
+
+class RisingClock:
+    """Turns seconds into ticks that rise strictly, whatever a file's timestamps do.
+
+    A repeated or slightly earlier time becomes the next tick. One that is more than a second earlier is a new
+    beginning (joined files, a counter that wrapped): it goes on one nominal step after the last.
+    """
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+        self._last = -1
+        self._shift = 0
+
+    def ticks(self, time_s: float) -> int:
+        """Return the next timestamp."""
+        ticks = round(time_s / TIME_BASE) + self._shift
+        if ticks < self._last - SECOND:
+            self._shift += self._last + self._step - ticks
+            ticks = self._last + self._step
+        self._last = max(ticks, self._last + 1)
+        return self._last
+
+
+def form_of(planes: Planes) -> tuple[int, int, str, bool]:
+    """Return what cannot change within a file: size and colour tags."""
+    return planes.width, planes.height, planes.matrix, planes.full_range
+
+
+def padded(planes: Planes) -> Planes:
+    """Return planes that the encoder takes: small ones grow at the right and below by repeating their edge."""
+    right, below = (max(0, SMALLEST_SIDE - side) for side in (planes.width, planes.height))
+    if not right and not below:
+        return planes
+    parts = [
+        cv2.copyMakeBorder(plane, 0, below // scale, 0, right // scale, cv2.BORDER_REPLICATE)
+        for plane, scale in ((planes.y, 1), (planes.u, 2), (planes.v, 2))
+    ]
+    data = np.concatenate([part.reshape(-1) for part in parts]).reshape(-1, planes.width + right)
+    return replace(planes, data=np.asarray(data, np.uint8))
+
+
+def check_encoder(options: VideoOptions) -> None:
+    """Open an encoder that was asked for by name, to see that it works here.
+
+    Raises:
+        SinkError: it does not.
+    """
+    if options.codec == "libx264":
+        return
+    try:
+        context = av.CodecContext.create(options.codec, "w")
+        _configure(context, Planes(np.full((384, 256), 128, np.uint8)), options)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        why = "there is no such encoder" if isinstance(error, av.codec.codec.UnknownCodecError) else describe(error)
+        raise SinkError(
+            f"sinks.record.encoder: {options.encoder} does not work here ({why}); use libx264 or auto"
+        ) from error
+
+
+def _configure(context: Any, sample: Planes, options: VideoOptions) -> None:
+    frame = sample.to_video_frame()
+    context.width, context.height, context.pix_fmt = sample.width, sample.height, "yuv420p"
+    context.time_base = TIME_BASE
+    context.gop_size = NEVER
+    context.max_b_frames = 0
+    context.thread_count = 1
+    context.colorspace, context.color_range = frame.colorspace, frame.color_range
+    context.options = options.settings()
+    context.open()
 
 
 def describe(error: BaseException) -> str:

@@ -20,6 +20,8 @@ from pipeline.sinks.sink import Sink
 QUIT_KEYS = (ord("q"), 27)
 PROBE = "import cv2; cv2.namedWindow('probe'); cv2.pollKey(); cv2.destroyAllWindows()"
 PROBE_TIMEOUT_S = 10
+LARGEST = (1600, 900)
+"""A window is not opened larger than most screens; its picture is scaled."""
 
 
 def display_problem() -> str | None:
@@ -61,7 +63,8 @@ class Window(Sink):
         title = f"{self._title}: {frame.source}"
         if title not in self._shown:
             cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-            cv2.resizeWindow(title, frame.width, frame.height)
+            shrink = min(1.0, LARGEST[0] / frame.width, LARGEST[1] / frame.height)
+            cv2.resizeWindow(title, max(1, round(frame.width * shrink)), max(1, round(frame.height * shrink)))
             self._shown.add(title)
         cv2.imshow(title, frame.output.bgr)
         self.idle()
