@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from engines.errors import FrameloomError
-from tools import benchmark, config, demo, models, run
+from tools import benchmark, config, demo, doctor, engines, evaluate, models, run
 
 app = typer.Typer(
     name="frameloom",
@@ -26,6 +26,9 @@ app.command()(run.run)
 app.command()(demo.demo)
 app.add_typer(models.app, name="models")
 app.command()(benchmark.bench)
+app.add_typer(engines.app, name="engines")
+app.add_typer(evaluate.app, name="eval")
+app.command()(doctor.doctor)
 app.add_typer(config.app, name="config")
 
 

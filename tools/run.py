@@ -15,6 +15,7 @@ import typer
 
 from pipeline.config import Settings
 from pipeline.config_file import Override, load_settings, parse_set
+from pipeline.errors import SinkError
 from pipeline.runner import Runner
 
 INTERRUPTED = 130
@@ -73,7 +74,10 @@ def execute(settings: Settings) -> Runner:
     with stopped_by_signals(runner), RunProgress(runner, settings.max_frames):
         runner.start()
         runner.wait()
-    print_summary(runner)
+    try:
+        print_summary(runner)
+    except SinkError as error:
+        runner.error = runner.error or error
     if runner.abandoned:
         _leave(runner)
     if runner.error is not None:

@@ -23,6 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from pipeline.errors import SinkError
 from pipeline.runner import Runner
 
 if TYPE_CHECKING:
@@ -81,14 +82,30 @@ class Output(Console):
     def on_broken_pipe(self) -> None:
         """Write to nowhere from now on."""
         self.quiet = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        discard_output()
 
 
-def print_summary(runner: Runner, console: Console | None = None) -> None:
-    """Print frames per source, time per stage, and where the files are."""
-    console = console or Output(highlight=False)
+def discard_output() -> None:
+    """Let standard output lead to nowhere, also for what is still in its buffer."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def print_summary(runner: Runner) -> None:
+    """Print frames per source, time per stage, and where the files are.
+
+    Raises:
+        SinkError: standard output cannot be written (a full disk).
+    """
+    try:
+        _print_summary(runner, Output(highlight=False))
+    except OSError as error:
+        discard_output()
+        raise SinkError(f"cannot write the summary to standard output: {error.strerror}") from error
+
+
+def _print_summary(runner: Runner, console: Console) -> None:
     summary = runner.summary()
     console.print(_sources_table(summary))
     console.print(_stages_table(summary))

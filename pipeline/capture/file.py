@@ -30,6 +30,8 @@ BREAKS = 20
 """Read errors without a packet in between after which the rest of a container is given up."""
 COMPLETE = 0.95
 """Part of the promised frames that may be missing without a remark: containers round and estimate."""
+SLACK_S = 0.5
+"""Media time that may be missing: some containers count from 0, some from their first picture."""
 NO_VIDEO_FORMATS = ("tty",)
 """FFmpeg would draw a text file as a film of a terminal."""
 
@@ -105,8 +107,10 @@ class VideoFile:
 
     def _expected_frames(self) -> int | None:
         by_time = None if self._duration_s is None else max(1, round(self._duration_s / self._step_s))
-        counts = [count for count in (self._stream.frames, by_time) if count]
-        return min(counts) if counts else None
+        count = int(self._stream.frames) or None
+        if count and by_time and "mp4" in self._container.format.name:  # an edit list may leave a part out
+            return min(count, by_time)
+        return count or by_time
 
     def frames(self) -> Iterator[Frame | Damaged]:
         """Decode to the end; what is damaged is passed over."""
@@ -174,7 +178,7 @@ class VideoFile:
             return False
         start_s = (self._container.start_time or 0) / av.time_base
         shown_s = self._last_s - start_s + self._step_s
-        return self._duration_s is None or shown_s < COMPLETE * self._duration_s
+        return self._duration_s is None or self._duration_s - shown_s > max(SLACK_S, (1 - COMPLETE) * self._duration_s)
 
     def stop(self) -> None:
         """End after the current picture."""
