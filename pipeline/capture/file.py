@@ -22,6 +22,7 @@ from av.video.reformatter import VideoReformatter
 from pipeline.capture.decode import to_picture, turn_of, turned
 from pipeline.capture.paths import beginning, check_readable
 from pipeline.capture.source import Damaged, SourceInfo
+from pipeline.capture.times import MediaTime
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
 from pipeline.picture import Picture
@@ -114,13 +115,13 @@ class VideoFile:
 
     def frames(self) -> Iterator[Frame | Damaged]:
         """Decode to the end; what is damaged is passed over."""
-        pts, index = -self._step_s, 0
+        times, index = MediaTime(self._step_s), 0
         for decoded in itertools.chain(self._ahead, self._pictures):
             now = self._clock()
             if decoded is None:
                 self._unreadable += 1
                 continue
-            pts = float(decoded.pts * decoded.time_base) if decoded.pts is not None else pts + self._step_s
+            pts = times.of(decoded)
             if decoded.is_corrupt:
                 self._unreadable += 1
                 yield Damaged(self.info.name, now)

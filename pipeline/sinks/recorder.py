@@ -117,7 +117,7 @@ class Recorder(Sink):
             self._recording(frame.source).write(planes, time_s)
         if self._grid is not None:
             start_s = self._grid_starts.setdefault(frame.source, time_s)
-            self._write_grid(self._grid.add(frame.source, time_s - start_s, planes))
+            self._write_grid(self._grid.add(frame.source, round(time_s - start_s, 6), planes))
 
     def end(self, source: str) -> None:
         """Finish the source's file."""

@@ -2,7 +2,7 @@
 
 Hybrid-fragmented MP4: while it is written it is a fragmented file (a fragment ends at each keyframe, and a keyframe
 comes at least every second of media time), on a clean close it becomes an ordinary one. Plain MP4 lost every frame
-to a SIGKILL, this 1 of 361. One encoder thread: more would take the cores that the model needs.
+to a SIGKILL, this 1 of 361. `delay_moov` is what keeps the time of the first picture where it is not 0. One encoder thread: more would take the cores that the model needs.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ class VideoWriter:
                 f"file:{path}",
                 "w",
                 format="mp4",
-                options={"movflags": "hybrid_fragmented+frag_keyframe+default_base_moof", "flush_packets": "1"},
+                options={
+                    "movflags": "hybrid_fragmented+frag_keyframe+default_base_moof+delay_moov",
+                    "flush_packets": "1",
+                },
             )
             self._stream: Any = self._container.add_stream(options.codec, rate=Fraction(fps).limit_denominator(1001))
             _configure(self._stream.codec_context, padded(sample), options)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import random
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,7 @@ MODES = [
 ]
 OUTPUTS = ("--record", "out.mp4", "--events", "events.jsonl")
 FRAMES = 40
+SHOW_CURSOR, HIDE_CURSOR = b"\x1b[?25h", b"\x1b[?25l"
 
 
 @pytest.fixture
@@ -95,7 +98,8 @@ def test_a_signal_ends_a_run_whose_sink_hangs_and_says_so(tmp_path: Path, fifo: 
 
 
 def test_a_sink_that_hangs_in_the_middle_does_not_spoil_the_recording(tmp_path: Path, fifo: Path) -> None:
-    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # lets it be opened, and never reads: 64 KiB fit
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)  # lets it be opened, and never reads
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
     try:
         process = begin(tmp_path, "--source", ENDLESS, *NO_MODEL, "--events", fifo.name, "--record", "out.mp4")
         until(lambda: (tmp_path / "out.mp4").exists(), process)
@@ -106,7 +110,7 @@ def test_a_sink_that_hangs_in_the_middle_does_not_spoil_the_recording(tmp_path: 
         assert time.monotonic() - before < 2.2
         assert process.returncode == 0
         assert "abandoned" in out
-        assert len(times_of(tmp_path / "out.mp4")) > 100
+        assert len(times_of(tmp_path / "out.mp4")) > 20
     finally:
         os.close(reader)
 
@@ -133,10 +137,12 @@ def test_a_second_ctrl_c_gives_the_terminal_its_cursor_back(tmp_path: Path, fifo
             process.send_signal(signal.SIGINT)
         process.communicate(timeout=10)
         os.set_blocking(ours, False)
-        shown += os.read(ours, 100_000)
+        with suppress(BlockingIOError):
+            while True:
+                shown += os.read(ours, 4096)
         assert process.returncode == 130
-        assert shown.count(b"\x1b[?25l") == 1
-        assert shown.rstrip().endswith(b"\x1b[?25h")
+        assert shown.rfind(HIDE_CURSOR) >= 0
+        assert shown.rfind(SHOW_CURSOR) > shown.rfind(HIDE_CURSOR)
     finally:
         os.close(ours)
         os.close(theirs)

@@ -268,6 +268,15 @@ def test_drop_counts_what_the_reader_could_not_finish() -> None:
     assert counts.drops == [(Letter("a", 3), "stopped")]
 
 
+def write_some(box: Mailbox[Letter], stale_every: int, source: str, number: int, pause_s: float) -> None:
+    for index in range(number):
+        stale = stale_every and index % stale_every == 0
+        box.put(Letter(source, index, 0.0 if stale else 10.0))
+        if pause_s:
+            time.sleep(pause_s)
+    box.put(EndOfSource(source))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     plan=st.lists(
@@ -291,16 +300,8 @@ def test_random_interleavings_keep_captured_equal_to_delivered_plus_dropped_and_
     policies = {f"s{number}": policy for number, (policy, _, _) in enumerate(plan)}
     box = Mailbox[Letter](policies, capacity, counts, max_age_s=1.0, clock=lambda: 10.0)
 
-    def write(source: str, number: int, pause_s: float) -> None:
-        for index in range(number):
-            stale = stale_every and index % stale_every == 0
-            box.put(Letter(source, index, 0.0 if stale else 10.0))
-            if pause_s:
-                time.sleep(pause_s)
-        box.put(EndOfSource(source))
-
     arguments = [(f"s{i}", number, pause_s) for i, (_, number, pause_s) in enumerate(plan)]
-    writers = [start(lambda a=a: write(*a)) for a in arguments]  # type: ignore[misc]
+    writers = [start(lambda a=a: write_some(box, stale_every, *a)) for a in arguments]  # type: ignore[misc]
     delivered: list[Letter | EndOfSource] = []
     for item in everything(box):
         delivered.append(item)

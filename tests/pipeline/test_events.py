@@ -1,0 +1,248 @@
+"""The event log: the schema of every line, plain JSON, whole lines only, the summary last."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import ConfigError, SinkError
+from pipeline.frame import Detections, Frame
+from pipeline.picture import Picture
+from pipeline.sinks.events import Events
+
+PICTURE = Picture(bgr=np.zeros((4, 4, 3), np.uint8))
+REPOSITORY = Path(__file__).resolve().parents[2]
+SUMMARY: dict[str, Any] = {
+    "fps": 10.0,
+    "latency_ms": {"p50": 1.0, "p95": 2.0, "p99": None},
+    "stages": {},
+    "sources": {"a": {"captured": 1, "delivered": 1, "dropped": {"stale": 0}}},
+}
+
+
+def frame(index: int = 0, **fields: Any) -> Frame:
+    return Frame("a", index, index / 10, 0.0, PICTURE, **fields)
+
+
+def found(score: float = 0.91234567, class_ids: tuple[int, ...] = (0,)) -> Detections:
+    count = len(class_ids)
+    return Detections(np.full((count, 4), 1 / 3), np.full(count, score), np.array(class_ids))  # type: ignore[arg-type]
+
+
+def written(path: Path, *frames: Frame, summary: dict[str, Any] = SUMMARY) -> list[dict[str, Any]]:
+    sink = Events(path)
+    sink.check([])
+    sink.open()
+    for each in frames:
+        sink.consume(each)
+    sink.close()
+    sink.report(summary)
+    return strict(path)
+
+
+def strict(path: Path) -> list[dict[str, Any]]:
+    def refuse(text: str) -> None:
+        raise AssertionError(f"{text} is no JSON")
+
+    text = path.read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def test_a_frame_line_has_exactly_the_fields_of_the_interface(tmp_path: Path) -> None:
+    detections = found(class_ids=(1, 7))
+    detections.track_ids = np.array([3, 4], np.int32)
+    line, _ = written(tmp_path / "e.jsonl", frame(12, detections=detections, labels=("person", "car")))
+    assert line == {
+        "type": "frame",
+        "source": "a",
+        "frame": 12,
+        "pts": 1.2,
+        "wall_time": None,
+        "detections": [
+            {"box": [0.33] * 4, "score": 0.9123, "class": "car", "class_id": 1, "track": 3},
+            {"box": [0.33] * 4, "score": 0.9123, "class": "7", "class_id": 7, "track": 4},
+        ],
+        "faces": [],
+    }
+    assert list(line)[:4] == ["type", "source", "frame", "pts"]
+
+
+@pytest.mark.parametrize("detections", [None, Detections.empty()])
+def test_detections_are_an_empty_list_where_there_are_none(tmp_path: Path, detections: Detections | None) -> None:
+    line, _ = written(tmp_path / "e.jsonl", frame(detections=detections))
+    assert (line["detections"], line["faces"]) == ([], [])
+    assert "file" not in line
+
+
+def test_image_sources_name_the_file_whatever_it_is_called(tmp_path: Path) -> None:
+    for name in ("ü 猫.png", os.fsdecode(b"\xff.png"), 'a"b\\c\n.png'):
+        line, _ = written(tmp_path / "e.jsonl", frame(file=Path("x") / name))
+        assert line["file"] == f"x/{name}"
+
+
+def test_a_track_is_null_where_nothing_tracks(tmp_path: Path) -> None:
+    line, _ = written(tmp_path / "e.jsonl", frame(detections=found()))
+    assert line["detections"][0]["track"] is None
+
+
+def test_the_summary_is_last_and_once(tmp_path: Path) -> None:
+    lines = written(tmp_path / "e.jsonl", *(frame(index) for index in range(5)))
+    assert [line["type"] for line in lines] == ["frame"] * 5 + ["summary"]
+    assert lines[-1] == {"type": "summary", **SUMMARY}
+
+
+def test_events_of_stages_follow_their_frame_and_cannot_change_its_place(tmp_path: Path) -> None:
+    event = {"event": "people", "count": 2, "type": "frame", "pts": 99}
+    _, line, _ = written(tmp_path / "e.jsonl", frame(3, events=[event]))
+    assert line == {"type": "event", "source": "a", "frame": 3, "pts": 0.3, "event": "people", "count": 2}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_json_lacks_become_null(tmp_path: Path, value: float) -> None:
+    odd = Frame("a", 0, value, 0.0, PICTURE, wall_time=value, detections=found(value), events=[{"x": [value, 1.0]}])
+    line, event, _ = written(tmp_path / "e.jsonl", odd)
+    assert (line["pts"], line["wall_time"], line["detections"][0]["score"]) == (None, None, None)
+    assert event["x"] == [None, 1.0]
+
+
+def test_numpy_and_paths_in_events_become_plain_json(tmp_path: Path) -> None:
+    event = {
+        "a": np.float32(0.5),
+        "b": np.arange(3),
+        "c": Path("x"),
+        "d": {1: (np.int64(2),)},
+        "e": np.bool_(True),
+        "f": {"only"},
+    }
+    _, line, _ = written(tmp_path / "e.jsonl", frame(events=[event]))
+    assert [line[key] for key in "abcdef"] == [0.5, [0, 1, 2], "x", {"1": [2]}, True, ["only"]]
+
+
+def test_an_event_that_is_no_json_fails_clearly_and_leaves_whole_lines(tmp_path: Path) -> None:
+    loop: dict[str, Any] = {}
+    loop["loop"] = loop
+    for event in ({"x": object()}, loop):
+        sink = Events(tmp_path / "e.jsonl")
+        sink.open()
+        with pytest.raises(SinkError, match="an event is no JSON"):
+            sink.consume(frame(events=[event]))
+        sink.report(SUMMARY)
+        assert [line["type"] for line in strict(tmp_path / "e.jsonl")] == ["frame", "summary"]
+
+
+# --- the file ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "tiny"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no right to mount a tmpfs here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(path: Path) -> None:
+    sink = Events(path)
+    sink.open()
+    with pytest.raises(SinkError, match="No space left on device|File too large"):
+        for index in range(2000):
+            sink.consume(frame(index, detections=found(class_ids=(0,) * (1 + index % 7))))
+    try:
+        sink.report(SUMMARY)
+    except SinkError:
+        pass
+    descriptors = (os.path.join("/proc/self/fd", number) for number in os.listdir("/proc/self/fd"))
+    assert str(path) not in [os.readlink(each) for each in descriptors if os.path.lexists(each)]
+
+
+def test_a_full_disk_leaves_only_whole_lines(tiny_disk: Path) -> None:
+    fill(tiny_disk / "e.jsonl")
+    lines = strict(tiny_disk / "e.jsonl")
+    assert len(lines) > 50
+    assert [line["frame"] for line in lines if line["type"] == "frame"] == list(range(len(lines) - 1)) or (
+        lines[-1]["type"] == "frame"
+    )
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from tests.pipeline.test_events import fill
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_001, 50_001))
+fill(Path(sys.argv[1]))
+"""
+
+
+def test_a_limit_on_file_size_leaves_only_whole_lines(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "e.jsonl")]
+    subprocess.run(command, cwd=REPOSITORY, check=True)
+    assert len(strict(tmp_path / "e.jsonl")) > 50
+    assert 40_000 < (tmp_path / "e.jsonl").stat().st_size <= 50_001
+
+
+def test_an_older_log_is_replaced_by_the_first_line_and_not_before(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    path.write_text("an older and much longer log\n" * 1000)
+    sink = Events(path)
+    sink.check([])
+    sink.open()
+    assert "older" in path.read_text()
+    assert sink.files == []
+    sink.consume(frame())
+    assert "older" not in path.read_text()
+    assert sink.files == [path]
+    sink.report(SUMMARY)
+
+
+def test_a_run_that_captured_nothing_leaves_an_older_log(tmp_path: Path) -> None:
+    (tmp_path / "e.jsonl").write_text("old\n")
+    nothing = {**SUMMARY, "sources": {"a": {"captured": 0, "delivered": 0, "dropped": {}}}}
+    sink = Events(tmp_path / "e.jsonl")
+    sink.open()
+    sink.report(nothing)
+    assert (tmp_path / "e.jsonl").read_text() == "old\n"
+    assert written(tmp_path / "new.jsonl", summary=nothing)[0]["type"] == "summary"
+
+
+def test_lines_go_through_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.extend(pipe.read_text().splitlines()))
+    reader.start()
+    sink = Events(pipe)
+    sink.check([])
+    sink.open()
+    for index in range(300):
+        sink.consume(frame(index))
+    sink.report(SUMMARY)
+    reader.join(5)
+    assert len(got) == 301
+    assert all(re.match(r'\{"type":', line) for line in got)
+
+
+@pytest.mark.parametrize("place", ["file/e.jsonl", "/proc/frameloom/e.jsonl", "folder"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError, match=r"sinks\.events: "):
+        Events(tmp_path / place).check([])
+
+
+def test_a_missing_folder_is_made(tmp_path: Path) -> None:
+    assert len(written(tmp_path / "a" / "b" / "e.jsonl", frame())) == 2

@@ -1,0 +1,165 @@
+"""Drawing: on a copy, the same on planes and BGR, boxes anywhere, stable colours, an honest frame rate."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from pipeline.frame import Detections, Frame
+from pipeline.picture import Matrix, Picture, bgr_to_planes, planes_to_bgr
+from pipeline.render.canvas import bgr_to_yuv, canvas_of
+from pipeline.render.renderer import Pace, Renderer, RenderOptions, class_colour
+from tests.pipeline.videos import grey_picture, noise_planes
+
+
+def frame(picture: Picture, boxes: object = ((10, 40, 60, 90),), class_ids: object = (0,), **fields: object) -> Frame:
+    count = len(boxes)  # type: ignore[arg-type]
+    detections = Detections(np.array(boxes, np.float32), np.linspace(0.9, 0.5, count), np.array(class_ids))  # type: ignore[arg-type]
+    return Frame("a", 0, 0.0, 0.0, picture, detections=detections, labels=("person",), **fields)  # type: ignore[arg-type]
+
+
+def render(one: Frame, **options: object) -> Picture:
+    ticks = itertools.count(0, 0.04)
+    Renderer(RenderOptions(**options), clock=lambda: next(ticks)).process(one)  # type: ignore[arg-type]
+    assert one.rendered is not None
+    return one.rendered
+
+
+def both(level: int = 90, size: tuple[int, int] = (200, 160)) -> tuple[Picture, Picture]:
+    image = grey_picture(*size, level)
+    return Picture(bgr=image), Picture(planes=bgr_to_planes(image))
+
+
+def test_the_captured_picture_is_never_written_to() -> None:
+    planes = noise_planes(200, 160)
+    pictures = [Picture(planes=planes), Picture(bgr=planes_to_bgr(planes))]
+    for picture in pictures:
+        before = (planes if picture.planes else picture).data.copy() if picture.planes else picture.bgr.copy()  # type: ignore[union-attr]
+        drawn = render(frame(picture))
+        after = picture.planes.data if picture.planes else picture.bgr
+        assert np.array_equal(before, after)
+        assert not np.array_equal(drawn.bgr, picture.bgr)
+        assert (drawn.planes is None) == (picture.planes is None)
+
+
+@pytest.mark.parametrize("class_id", [0, 1, 2, 17, 79])
+def test_planes_and_bgr_show_the_same(class_id: int) -> None:
+    on_bgr, on_planes = (render(frame(picture, class_ids=(class_id,)), thickness=4).bgr for picture in both())
+    assert np.abs(on_bgr.astype(int) - on_planes).mean() < 2.5
+    colour = np.array(class_colour(class_id))
+    for drawn in (on_bgr, on_planes):
+        assert np.abs(drawn[65, 10].astype(int) - colour).max() <= 12
+    for row, column in ((65, 35), (120, 150), (65, 80)):  # inside the box and away from it nothing has changed
+        assert np.abs(on_planes[row, column].astype(int) - 90).max() <= 1
+
+
+@pytest.mark.parametrize("matrix", ["bt601", "bt709"])
+@pytest.mark.parametrize("full", [False, True])
+def test_colours_on_planes_are_what_a_player_will_show(matrix: Matrix, full: bool) -> None:
+    data = bgr_to_planes(grey_picture(64, 48, 90)).data
+    for class_id in range(12):
+        canvas = canvas_of(Picture(planes=type(noise_planes(2, 2))(data.copy(), matrix, full)))
+        canvas.rectangle((0, 0), (63, 47), class_colour(class_id), -1)
+        shown = canvas.picture().bgr[24, 32].tolist()
+        assert shown == pytest.approx(class_colour(class_id), abs=6)
+        assert all(0 <= level <= 255 for level in bgr_to_yuv(class_colour(class_id), matrix, full))
+
+
+ODD_BOXES = [
+    (0, 0, 200, 160),
+    (-50, -50, 20, 20),
+    (190, 150, 400, 300),
+    (-1e9, -1e9, 1e9, 1e9),
+    (300, 300, 400, 400),
+    (50, 50, 50, 50),
+    (50.4, 50.4, 50.6, 50.6),
+    (60, 60, 40, 40),
+]
+
+
+@pytest.mark.parametrize("box", ODD_BOXES)
+def test_boxes_at_the_edge_and_beyond_do_no_harm(box: tuple[float, ...]) -> None:
+    for picture in both():
+        drawn = render(frame(picture, (box,)))
+        assert (drawn.width, drawn.height) == (200, 160)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_box_that_is_no_number_is_left_out_and_the_others_drawn(value: float) -> None:
+    for picture in both():
+        drawn = render(frame(picture, ((10, value, 60, 90), (100, 60, 150, 120)), (0, 0)), thickness=2)
+        assert np.abs(drawn.bgr[90, 100].astype(int) - class_colour(0)).max() <= 25
+        assert np.abs(drawn.bgr[70, 10].astype(int) - 90).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (8, 300), (300, 8), (64, 48)])
+def test_any_size_of_picture_can_be_drawn_on(size: tuple[int, int]) -> None:
+    picture = Picture(bgr=grey_picture(*size, 90))
+    drawn = render(frame(picture, ((0, 0, size[0], size[1]),)))
+    assert (drawn.width, drawn.height) == size
+    render(frame(Picture(planes=bgr_to_planes(grey_picture(*size, 90)))))
+
+
+def test_a_class_keeps_its_colour_and_neighbours_differ() -> None:
+    colours = [class_colour(class_id) for class_id in range(80)]
+    assert colours == [class_colour(class_id) for class_id in range(80)]
+    assert len(set(colours)) == 80
+    for first, second in itertools.pairwise(colours):
+        assert np.abs(np.array(first) - second).max() > 100
+
+
+def tag_pixels(picture: Picture, **fields: object) -> int:
+    plain = frame(picture)
+    without, with_label = render(plain, hud=False, labels=False), render(frame(picture, **fields), hud=False)  # type: ignore[arg-type]
+    return int(np.any(without.bgr != with_label.bgr, axis=2)[:40].sum())
+
+
+def test_a_label_is_written_above_the_box_and_can_be_switched_off() -> None:
+    for picture in both():
+        assert tag_pixels(picture) > 200
+        assert np.array_equal(render(frame(picture), hud=False, labels=False, boxes=False).bgr, picture.bgr)
+
+
+def test_a_box_at_the_top_has_its_label_inside() -> None:
+    drawn = render(frame(both()[0], ((20, 0, 120, 100),)), hud=False, boxes=False)
+    rows = np.nonzero(np.any(drawn.bgr != 90, axis=(1, 2)))[0]
+    assert rows.min() == 0
+    assert rows.max() < 30
+
+
+def test_the_display_shows_name_rate_and_latency_and_can_be_switched_off() -> None:
+    picture = both()[0]
+    empty: tuple[tuple[float, ...], ...] = ()
+    off = render(Frame("a", 0, 0.0, 0.0, picture), hud=False)
+    on = render(Frame("a", 0, 0.0, 0.0, picture))
+    assert np.array_equal(off.bgr, picture.bgr)
+    assert not np.array_equal(on.bgr[:20], picture.bgr[:20])
+    assert empty == ()
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.9])
+def test_the_rate_shown_is_frames_by_time_also_when_they_come_in_pairs(jitter: float) -> None:
+    pace, now = Pace(), 0.0
+    pace.update(now, now)
+    assert pace.fps == 0
+    shown = []
+    for index in range(400):
+        now += 0.04 * (1 + jitter * (-1) ** index)
+        pace.update(now, now - 0.02)
+        shown.append(pace.fps)
+    assert np.mean(shown[100:]) == pytest.approx(25, rel=0.02)
+    assert pace.latency_ms == pytest.approx(20, rel=0.01)
+
+
+def test_each_source_has_a_rate_of_its_own_and_is_forgotten_at_its_end() -> None:
+    now = itertools.count(0.0, 0.04)
+    renderer = Renderer(RenderOptions(), clock=lambda: next(now))
+    for index in range(10):
+        for name in ("a", "b"):
+            renderer.process(Frame(name, index, 0.0, 0.0, both()[0]))
+    assert [round(pace.fps, 1) for pace in renderer._paces.values()] == [12.5, 12.5]
+    renderer.end("a")
+    assert list(renderer._paces) == ["b"]
