@@ -23,8 +23,8 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.assemble import assemble
-from pipeline.config import Settings
-from pipeline.config_file import Override, load_settings
+from pipeline.config.load import Override, load_settings
+from pipeline.config.settings import Settings
 from pipeline.frame import Frame
 from pipeline.mailbox import EndOfSource
 from pipeline.runner import STOP_WITHIN_S

@@ -12,7 +12,7 @@ from engines.engine import EngineOptions
 from engines.zoo import Zoo
 from pipeline.capture import Source, make_source, source_names
 from pipeline.capture.step import in_step
-from pipeline.config import EngineSettings, Settings, SinksSettings
+from pipeline.config.settings import EngineSettings, Settings, SinksSettings
 from pipeline.errors import ConfigError
 from pipeline.mailbox import Policy
 from pipeline.runner import Runner

@@ -27,8 +27,8 @@ from engines.engine import EngineOptions
 from engines.spec import ModelSpec
 from engines.zoo import Zoo
 from pipeline.assemble import assemble, engine_options, find_model
-from pipeline.config import Settings
-from pipeline.config_file import Override, load_settings
+from pipeline.config.load import Override, load_settings
+from pipeline.config.settings import Settings
 from tools.terminal import download_progress
 
 Result = TypeVar("Result")

@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from engines.masking import mask_passwords
-from pipeline.config import Settings
-from pipeline.config_errors import shown
-from pipeline.config_file import Loaded, load_settings, parse_set
-from pipeline.config_keys import dotted, leaves
+from pipeline.config.keys import dotted, leaves
+from pipeline.config.load import Loaded, load_settings, parse_set
+from pipeline.config.problems import shown
+from pipeline.config.settings import Settings
 
 app = typer.Typer(name="config", help="Check and explain the configuration.", no_args_is_help=True)
 

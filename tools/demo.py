@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from engines.zoo import Zoo
-from pipeline.config_file import Override, load_settings
+from pipeline.config.load import Override, load_settings
 from tools.run import execute
 from tools.terminal import download_progress
 

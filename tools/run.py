@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.config import Settings
-from pipeline.config_file import Override, load_settings, parse_set
+from pipeline.config.load import Override, load_settings, parse_set
+from pipeline.config.settings import Settings
 from pipeline.errors import SinkError
 from pipeline.runner import Runner
 

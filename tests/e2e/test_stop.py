@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.assemble import assemble
-from pipeline.config_file import Override, load_settings
+from pipeline.config.load import Override, load_settings
 from tests.e2e.program import (
     ENDLESS,
     FRAMELOOM,

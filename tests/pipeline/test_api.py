@@ -20,8 +20,8 @@ import pytest
 
 import pipeline.assemble
 from pipeline import Frame, Pipeline, Stage
-from pipeline.config import Settings
-from pipeline.config_file import Override, load_settings
+from pipeline.config.load import Override, load_settings
+from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError, SourceError, StageError
 from pipeline.runner import STOP_WITHIN_S
 from pipeline.sinks.sink import Sink

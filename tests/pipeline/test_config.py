@@ -14,10 +14,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.config import Section, Settings, SourceSettings
-from pipeline.config_file import Loaded, Override, load_settings, parse_set
-from pipeline.config_keys import Key, dotted, leaves, section_at
-from pipeline.config_yaml import MAX_VALUES, read_yaml
+from pipeline.config.keys import Key, dotted, leaves, section_at
+from pipeline.config.load import Loaded, Override, load_settings, parse_set
+from pipeline.config.positions import MAX_VALUES, read_yaml
+from pipeline.config.settings import Section, Settings, SourceSettings
 from pipeline.errors import ConfigError
 
 CONFIG_YAML = Path(__file__).parents[2] / "config.yaml"

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.config import Settings
-from pipeline.config_keys import dotted, leaves
+from pipeline.config.keys import dotted, leaves
+from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError
 from tools.config import app
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.config import Settings
+from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError
 from pipeline.runner import Runner
 from tests.e2e import program

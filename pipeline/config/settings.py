@@ -1,7 +1,7 @@
 """The settings of a run: frozen, typed, each with its default and a sentence that explains it.
 
 The fields are the keys of `config.yaml`. A short form (`record: out.mp4` for `record: {path: out.mp4}`) becomes the
-long one here, so whoever reads `Settings` sees one shape only. `config_file.py` loads them.
+long one here, so whoever reads `Settings` sees one shape only. `load.py` loads them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from pipeline.config_values import (
+from pipeline.config.values import (
     Address,
     EmptyIsNone,
     FilePath,

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from pipeline.config_errors import Origin, Problem, Span
-from pipeline.config_keys import Key, dotted
+from pipeline.config.keys import Key, dotted
+from pipeline.config.problems import Origin, Problem, Span
 
 MAX_VALUES = 100_000
 """More than any person writes; what aliases of aliases can become is far more."""

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from pipeline.config import Section, Settings
-from pipeline.config_errors import Origin, Problem, report, shown
-from pipeline.config_keys import Key, dotted, leaves, section_at
-from pipeline.config_reasons import problem_of
-from pipeline.config_yaml import BadYaml, Document, read_yaml, split_lines
+from pipeline.config.keys import Key, dotted, leaves, section_at
+from pipeline.config.positions import BadYaml, Document, read_yaml, split_lines
+from pipeline.config.problems import Origin, Problem, report, shown
+from pipeline.config.reasons import problem_of
+from pipeline.config.settings import Section, Settings
 from pipeline.errors import ConfigError
 
 MAX_BYTES = 1_000_000

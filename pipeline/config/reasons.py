@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from pipeline.config import Section, Settings
-from pipeline.config_errors import Origin, Problem, shown
-from pipeline.config_keys import Key, dotted, leaves, section_at
+from pipeline.config.keys import Key, dotted, leaves, section_at
+from pipeline.config.problems import Origin, Problem, shown
+from pipeline.config.settings import Section, Settings
 
 _SHOWN = 60  # characters of a long value that are shown
 

@@ -8,7 +8,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from pipeline.config import Section, Settings
+from pipeline.config.settings import Section, Settings
 
 Key = tuple[str | int, ...]
 """The way from the whole to one value, () being the whole."""
