@@ -8,7 +8,8 @@ one at two.
 from __future__ import annotations
 
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +50,7 @@ class ONNXRuntimeEngine:
         self.input_size = (int(shape[1]), int(shape[2]))
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._closed = False
+        self._room = threading.Semaphore(self.requests)
         self._runners = ThreadPoolExecutor(self._streams, thread_name_prefix="onnxruntime")
         self._info = EngineInfo(
             model=spec.name,
@@ -91,14 +93,16 @@ class ONNXRuntimeEngine:
         each = [self._run(batch[i : i + 1]) for i in range(len(batch))]
         return {name: np.concatenate([outputs[name] for outputs in each]) for name in self._outputs}
 
-    def submit(self, batch: Batch) -> Future[Outputs]:
+    def submit(self, batch: Batch) -> ONNXRuntimeRequest:
         """Start the model on a copy of the batch."""
         check_batch(batch, self._info.input_shape)
         if self._batch is not None and len(batch) != self._batch:
             raise ValueError(f"this model takes {self._batch} picture at a time, not {len(batch)}")
+        self._room.acquire()
         try:
-            return self._runners.submit(self._run, batch.copy())
+            return ONNXRuntimeRequest(self._runners.submit(self._run, batch.copy()), self._room)
         except RuntimeError as error:
+            self._room.release()  # for the next who waits
             raise EngineError("the engine is closed") from error
 
     def _run(self, batch: Batch) -> Outputs:
@@ -113,6 +117,24 @@ class ONNXRuntimeEngine:
         return self._info
 
     def close(self) -> None:
-        """Finish what runs; what has not begun is cancelled."""
+        """Finish what runs; what has not begun is cancelled, and a `submit` that waits for room is refused."""
         self._closed = True
         self._runners.shutdown(wait=True, cancel_futures=True)
+        self._room.release()
+
+
+class ONNXRuntimeRequest:
+    """A started request; `result` makes room for another."""
+
+    def __init__(self, future: Future[Outputs], room: threading.Semaphore) -> None:
+        self._future = future
+        self._room = room
+
+    def result(self) -> Outputs:
+        """Wait for the outputs."""
+        try:
+            return self._future.result()
+        except CancelledError as error:
+            raise EngineError("the engine is closed") from error
+        finally:
+            self._room.release()
