@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from engines.errors import EngineBuildError, ModelError
+from engines.errors import ModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,8 +47,8 @@ def prepare(spec: ModelSpec, size: tuple[int, int] | None) -> onnx.ModelProto:
     """Load a model and make it ready to be compiled for pictures of `size` (height, width; None: its own).
 
     Raises:
-        ModelError: not an ONNX file, its first input takes no pictures, it has other inputs, or it only takes batches.
-        EngineBuildError: it leaves its size open and none was given.
+        ModelError: not an ONNX file, its first input takes no pictures, it has other inputs, it only takes batches,
+            or it leaves its size open and none was given.
     """
     model = load(spec.path)
     _check_inputs(model)
@@ -98,12 +98,12 @@ def input_size(model: onnx.ModelProto, spec: InputSpec) -> tuple[int, int]:
     """Return height and width: the spec's, else the file's.
 
     Raises:
-        EngineBuildError: both leave them open.
+        ModelError: both leave them open.
     """
     shape = dimensions(picture_input(model))
     height, width = spec.height or shape[2], spec.width or shape[3]
     if height is None or width is None:
-        raise EngineBuildError(f"the model leaves its input size open {shape}; say which: --set detect.input_size=640")
+        raise ModelError(f"the model leaves its input size open {shape}; say which: --set detect.input_size=640")
     return height, width
 
 

@@ -11,8 +11,11 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import av
+# OpenCV first: loaded after PyAV, whose libxcb differs, its windows hang (PyAV issue 978)
 import cv2
+
+# isort: split
+import av
 import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter

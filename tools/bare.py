@@ -1,4 +1,4 @@
-"""The bare parts of a run, each alone on one thread: what a frame costs where nothing is in between.
+"""The bare parts of a run, one after the other on one thread: what a frame costs where nothing is in between.
 
 `cores * 1000 / the sum of these` is the most frames per second that the whole could reach.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,82 +17,77 @@ import cv2
 from engines.engine import EngineOptions, open_engine
 from engines.spec import ModelSpec
 from pipeline.capture.file import VideoFile
+from pipeline.capture.source import Damaged
 from pipeline.frame import Frame
 from pipeline.infer.detector import DetectorOptions, PictureDetector
-from pipeline.picture import Picture
 from pipeline.render.renderer import Renderer, RenderOptions
-from pipeline.sinks.video import VideoOptions, VideoWriter
+from pipeline.sinks.recorder import Recorder, RecorderOptions
 
-Item = TypeVar("Item")
+WARM_UP = 10
+"""Frames that are not counted: buffers and caches fill, clocks rise."""
+
 Result = TypeVar("Result")
 
 
-def bare_stages(spec: ModelSpec, engine: EngineOptions, video: Path, frames: int) -> dict[str, float]:
+class Costs:
+    """CPU milliseconds of the process, per part."""
+
+    def __init__(self) -> None:
+        self.total_ms: dict[str, float] = {}
+
+    def of(self, part: str, work: Callable[[], Result]) -> Result:
+        """Do the work; add what it cost."""
+        started = time.process_time()
+        result = work()
+        self.total_ms[part] = self.total_ms.get(part, 0.0) + (time.process_time() - started) * 1e3
+        return result
+
+
+def bare_stages(spec: ModelSpec, options: EngineOptions, video: Path, frames: int) -> dict[str, float]:
     """Measure decode, letterbox, model, head + NMS, drawing and encoding.
 
     Args:
         spec: the detector.
-        engine: backend and precision; one thread and one request are used whatever it says.
+        options: backend and precision; one thread and one request are used whatever it says.
         video: the source.
         frames: how many of its first frames to use.
 
     Returns:
-        CPU milliseconds per frame of the process, per part.
+        CPU milliseconds per frame, per part.
     """
-    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    try:
-        return _measure(spec, engine, video, frames)
-    finally:
-        cv2.setNumThreads(threads)
-
-
-def _measure(spec: ModelSpec, options: EngineOptions, video: Path, count: int) -> dict[str, float]:
     source = VideoFile("bench", video)
     source.open()
-    items = source.frames()
-    costs: dict[str, float] = {}
-    taken = [item for item in _timed(costs, "decode", lambda _: next(items, None), range(count)) if item is not None]
-    frames = [item for item in taken if isinstance(item, Frame)]
-    source.close()
-    one = EngineOptions(options.backend, options.precision, options.device, 1, 1, options.input_size)
-    with_engine = open_engine(spec, one)
-    detector = PictureDetector(spec, with_engine, DetectorOptions())
-    inputs = [
-        (plan, buffer.copy())
-        for plan, buffer in _timed(costs, "letterbox", lambda frame: detector.letterbox(frame.picture), frames)
-    ]
-    outputs = _timed(costs, "model", lambda cut: with_engine.infer(cut[1][None]), inputs)
-    pairs = list(zip(outputs, inputs, strict=True))
-    found = _timed(costs, "head + NMS", lambda pair: detector.read(pair[0], pair[1][0]), pairs)
-    with_engine.close()
-    for frame, detections in zip(frames, found, strict=True):
-        frame.detections, frame.labels = detections, spec.labels
+    engine = open_engine(spec, replace(options, threads=1, requests=1))
+    detector = PictureDetector(spec, engine, DetectorOptions())
     renderer = Renderer(RenderOptions())
-    _timed(costs, "draw", renderer.process, frames)
-    _encode(costs, frames)
-    return costs
-
-
-def _encode(costs: dict[str, float], frames: list[Frame]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        first = frames[0].output.as_planes()
-        path = Path(folder) / "bench.mp4"
-        writer = VideoWriter(path, first, 25, VideoOptions())
+        recorder = Recorder(RecorderOptions(Path(folder) / "bench.mp4"))
+        recorder.check([source.info])
+        items, costs, counted = source.frames(), Costs(), 0
+        for number in range(WARM_UP + frames):
+            if number == WARM_UP:
+                costs, counted = Costs(), 0
+            frame = _next_frame(items, costs)
+            if frame is None:
+                break
+            _process(frame, costs, detector, renderer, recorder)
+            counted += 1
+        recorder.close()
+    engine.close()
+    source.close()
+    return {part: total / max(1, counted) for part, total in costs.total_ms.items()}
 
-        def write(frame: Frame) -> None:
-            picture: Picture = frame.output
-            writer.write(picture.as_planes(), frame.pts)
 
-        _timed(costs, "encode", write, frames)
-        writer.close()
+def _next_frame(items: Iterator[Frame | Damaged], costs: Costs) -> Frame | None:
+    item = costs.of("decode", lambda: next(items, None))
+    return item if isinstance(item, Frame) else None
 
 
-def _timed(costs: dict[str, float], name: str, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Do the work on every item; store its CPU milliseconds per item under `name`."""
-    results = []
-    started = time.process_time()
-    for item in items:
-        results.append(work(item))
-    costs[name] = (time.process_time() - started) * 1e3 / max(1, len(results))
-    return results
+def _process(frame: Frame, costs: Costs, detector: PictureDetector, renderer: Renderer, recorder: Recorder) -> None:
+    plan, buffer = costs.of("letterbox", lambda: detector.letterbox(frame.picture))
+    outputs = costs.of("model", lambda: detector.engine.infer(buffer[None]))
+    frame.detections = costs.of("head + NMS", lambda: detector.read(outputs, plan))
+    frame.labels = detector.labels
+    costs.of("draw", lambda: renderer.process(frame))
+    costs.of("encode", lambda: recorder.consume(frame))

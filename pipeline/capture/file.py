@@ -15,6 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+# OpenCV first: loaded after PyAV, whose libxcb differs, its windows hang (PyAV issue 978)
+import cv2  # noqa: F401
+
+# isort: split
 import av
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter

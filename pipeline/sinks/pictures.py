@@ -47,10 +47,12 @@ class Pictures(Sink):
             return
         path = self._options.folder / f"{frame.source}-{frame.index:06d}.{self._options.format}"
         try:
-            _, encoded = cv2.imencode(path.suffix, frame.output.bgr, self._parameters)
-        except cv2.error as error:  # JPEG ends at 65535 pixels a side
+            done, encoded = cv2.imencode(path.suffix, frame.output.bgr, self._parameters)
+        except cv2.error:
+            done = False
+        if not done:  # JPEG ends at 65535 pixels a side
             size = f"{frame.width} x {frame.height}"
-            raise SinkError(f"cannot write {path}: a picture of {size} is no {self._options.format}") from error
+            raise SinkError(f"cannot write {path}: a picture of {size} is no {self._options.format}")
         try:
             path.write_bytes(encoded.tobytes())
         except OSError as error:

@@ -2,7 +2,8 @@
 
 Hybrid-fragmented MP4: while it is written it is a fragmented file (a fragment ends at each keyframe, and a keyframe
 comes at least every second of media time), on a clean close it becomes an ordinary one. Plain MP4 lost every frame
-to a SIGKILL, this 1 of 361. `delay_moov` is what keeps the time of the first picture where it is not 0. One encoder thread: more would take the cores that the model needs.
+to a SIGKILL, this 1 of 361. `delay_moov` keeps the time of the first picture where it is not 0. One encoder thread:
+more would take the cores that the model needs.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-import av
+# OpenCV first: loaded after PyAV, whose libxcb differs, its windows hang (PyAV issue 978)
 import cv2
+
+# isort: split
+import av
 import numpy as np
 from av.video.frame import PictureType
 

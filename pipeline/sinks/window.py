@@ -6,6 +6,7 @@ OpenCV's window library wants the main thread, and where no display answers it a
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -54,9 +55,16 @@ class Window(Sink):
 
     def check(self, sources: Sequence[SourceInfo]) -> None:
         """Try the display."""
+        modules = list(sys.modules)
+        if "av" in modules and modules.index("av") < modules.index("cv2"):
+            raise ConfigError("sinks.window: windows hang where PyAV was loaded before OpenCV: import cv2 before av")
         problem = display_problem()
         if problem is not None:
             raise ConfigError(f"sinks.window: no window can be shown: {problem}; set DISPLAY, or record with --record")
+
+    def open(self) -> None:
+        """Keep Qt from writing on the terminal that it has no fonts: no text is shown."""
+        os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
 
     def consume(self, frame: Frame) -> None:
         """Show one picture."""

@@ -58,16 +58,17 @@ def test_pictures_of_one_moment_are_shown_together() -> None:
 
 def test_the_fastest_source_sets_the_rate_and_the_others_change_in_time() -> None:
     play = Play(info("slow", 5), info("fast", 50))
-    order = sorted([("slow", i / 5, 20 + i) for i in range(10)] + [("fast", i / 50, 100 + i) for i in range(100)],
-                   key=lambda item: (item[1] + (0.4 if item[0] == "fast" else 0)))  # fmt: skip
-    for source, time_s, level in order:
+    slow: list[tuple[str, float, int]] = [("slow", index / 5, 20 + index) for index in range(10)]
+    fast: list[tuple[str, float, int]] = [("fast", index / 50, 100 + index) for index in range(100)]
+    later = {"slow": 0.0, "fast": 0.4}
+    for source, time_s, level in sorted(slow + fast, key=lambda item: item[1] + later[item[0]]):
         play.add(source, time_s, level)
     play.end("slow")
     play.end("fast")
     assert [time_s for time_s, _ in play.seen] == [index / 50 for index in range(100)]
-    for time_s, (slow, fast) in play.seen:
-        assert fast == 100 + round(time_s * 50)
-        assert slow == 20 + int(time_s * 5 + 1e-9)
+    for time_s, (slow_level, fast_level) in play.seen:
+        assert fast_level == 100 + round(time_s * 50)
+        assert slow_level == 20 + int(time_s * 5 + 1e-9)
 
 
 def test_after_a_source_has_ended_the_other_goes_on_and_its_last_picture_stays() -> None:

@@ -170,7 +170,7 @@ def test_exif_orientation_is_followed_unless_a_rotation_is_asked_for(
 
 
 def test_alpha_grey_and_sixteen_bit_images_become_bgr_in_eight(tmp_path: Path) -> None:
-    pictures = {
+    pictures: dict[str, np.ndarray] = {
         "alpha.png": np.full((8, 8, 4), (30, 60, 200, 10), np.uint8),
         "grey.png": np.full((8, 8), 77, np.uint8),
         "deep.png": np.full((8, 8, 3), 200 * 257, np.uint16),

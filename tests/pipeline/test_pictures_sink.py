@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import subprocess
 from pathlib import Path
@@ -77,9 +78,9 @@ def test_on_a_full_disk_no_part_of_a_picture_is_left(tmp_path: Path) -> None:
     try:
         noise = np.random.default_rng(0).integers(0, 255, (96, 128, 3)).astype(np.uint8)
         pictures = sink(tmp_path, quality=95)
+        frames = (frame(index, Picture(bgr=noise.copy())) for index in range(50))
         with pytest.raises(SinkError, match="No space left on device"):
-            for index in range(50):
-                pictures.consume(frame(index, Picture(bgr=noise.copy())))
+            collections.deque(map(pictures.consume, frames), maxlen=0)
         written = list(tmp_path.iterdir())
         assert written
         assert all(cv2.imread(str(path)) is not None for path in written)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import os
 import random
 import subprocess
@@ -345,15 +347,17 @@ def open_files(folder: Path) -> list[str]:
 def fill(path: Path) -> int:
     """Write until the disk is full; return how many pictures were accepted."""
     writer = VideoWriter(path, noise_planes(320, 240), 25, VideoOptions(preset="ultrafast"))
-    count = 0
-    try:
-        with pytest.raises(SinkError, match="No space left on device|File too large"):
-            for count in range(400):
-                writer.write(noise_planes(320, 240, count), count / 25)
-    finally:
-        with pytest.raises(SinkError):
-            writer.close()
-    return count
+    accepted = itertools.count()
+    with pytest.raises(SinkError, match=r"No space left on device|File too large"):
+        write_noise(writer, accepted)
+    with pytest.raises(SinkError):
+        writer.close()
+    return next(accepted) - 1
+
+
+def write_noise(writer: VideoWriter, numbers: Iterator[int]) -> None:
+    for number in itertools.takewhile(lambda number: number < 400, numbers):
+        writer.write(noise_planes(320, 240, number), number / 25)
 
 
 @pytest.fixture
@@ -425,7 +429,7 @@ def test_after_a_kill_the_recording_plays_up_to_its_last_second(tmp_path: Path, 
         if float(line) > 5.4:
             break
     writer.kill()
-    last = float(([line] + writer.stdout.readlines())[-1])
+    last = float([line, *writer.stdout.readlines()][-1])
     writer.wait()
     writer.stdout.close()
     seen = look_into(path)
@@ -445,11 +449,13 @@ def test_all_files_are_closed_although_one_fails(tiny_disk: Path, tmp_path: Path
     (tiny_disk / "out-b.mp4").symlink_to(tmp_path / "elsewhere.mp4")
     sources = [SourceInfo(name, name, fps=25) for name in ("a", "b")]
     sink = recorder(tiny_disk / "out.mp4", sources)
+    frames = (
+        Frame(name, index, index / 25, time.monotonic(), Picture(planes=noise_planes(320, 240, index)))
+        for index in range(400)
+        for name in ("a", "b")
+    )
     with pytest.raises(SinkError):
-        for index in range(400):
-            for name in ("a", "b"):
-                picture = Picture(planes=noise_planes(320, 240, index))
-                sink.consume(Frame(name, index, index / 25, time.monotonic(), picture))
+        collections.deque(map(sink.consume, frames), maxlen=0)
     with pytest.raises(SinkError):
         sink.close()
     assert open_files(tmp_path) == []

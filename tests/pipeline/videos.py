@@ -54,8 +54,9 @@ def encode(
     with av.open(str(path), "w", options=container or {}) as output:
         stream: Any = None
         for index, picture in enumerate(pictures):
-            frame = picture
-            if not isinstance(frame, av.VideoFrame):
+            if isinstance(picture, av.VideoFrame):
+                frame = picture
+            else:
                 frame = av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(format=pix_fmt)
             if stream is None:
                 stream = output.add_stream(codec, rate=rate)
