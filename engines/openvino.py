@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
+@cache
+def shared_core() -> ov.Core:
+    """Return the process's one Core.
+
+    One, and never given back: each gives the thread that first compiles with it a stack for signal handlers, and takes
+    it away when it goes, also from under a newer one. The next signal (a Ctrl-C) then crashed the process.
+    """
+    import openvino as ov
+
+    return ov.Core()
+
+
 class OpenVINOEngine:
     """A model compiled by OpenVINO for the CPU; see `engines.engine.Engine` for the methods."""
 
@@ -38,7 +51,7 @@ class OpenVINOEngine:
             raise BackendUnavailable(f"openvino cannot be imported ({error}): pip install openvino") from error
         if options.device not in ("auto", "cpu", "CPU"):
             raise BackendUnavailable(f"openvino runs on the CPU here, not on device {options.device!r}")
-        self._core = ov.Core()
+        self._core = shared_core()
         self._precision = self._choose_precision(options)
         self._threads = options.threads or os.cpu_count() or 1
         self.requests = options.requests or self._threads + 1

@@ -103,7 +103,9 @@ def _openvino() -> Check:
         import openvino
     except ImportError as error:
         return Check("openvino", "missing", str(error), "pip install openvino")
-    native = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    from engines.openvino import shared_core
+
+    native = "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     bf16 = "bf16 native" if native else "bf16 only emulated, slower than fp32"
     return Check("openvino", "ok", f"{openvino.get_version().split('-')[0]}; CPU: fp32, {bf16}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import subprocess
 import sys
 import threading
 import time
@@ -330,3 +331,29 @@ def test_a_model_that_fails_while_running_says_so_as_an_engine_error(opened: Ope
     for _ in range(2):
         with pytest.raises(EngineError, match="failed"):
             engine.infer(noise(1, 8, 6, 3))
+
+
+def test_an_interrupt_after_engines_came_and_went_reaches_python(shared: Path, tmp_path: Path) -> None:
+    """Two OpenVINO cores, the older gone first, left a signal stack that was no longer there: a crash at the signal."""
+    script = f"""
+import gc, os, signal
+from pathlib import Path
+from engines.engine import EngineOptions, open_engine
+from engines.spec import ModelSpec
+
+spec = ModelSpec("yolox", Path({str(shared / "models/detect/yolox_nano.onnx")!r}), "detect")
+older = open_engine(spec, EngineOptions("openvino", "fp32"))
+newer = open_engine(spec, EngineOptions("openvino", "fp32"))
+older.close()
+del older
+gc.collect()
+newer.close()
+del newer
+gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("interrupted\n", 0)
