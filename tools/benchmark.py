@@ -27,7 +27,7 @@ from engines.engine import EngineOptions
 from engines.spec import ModelSpec
 from engines.zoo import Zoo
 from pipeline.assemble import assemble, engine_options, find_model
-from pipeline.config.load import Override, load_settings
+from pipeline.config.load import Override, load_settings, parse_set
 from pipeline.config.settings import Settings
 from tools.terminal import download_progress
 
@@ -40,6 +40,9 @@ def bench(
     backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     frames: Annotated[int, typer.Option(min=1, help="Frames of the video to use.")] = 300,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any other key of the pipeline.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often to repeat everything.")] = 3,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")] = None,
 ) -> None:
@@ -47,12 +50,13 @@ def bench(
     if video is None:
         with download_progress("demo-bikes") as progress:
             video = Zoo.load().fetch("demo-bikes", progress)
-    with download_progress(model) as progress:
-        spec = find_model(model, None, progress)
-    values = {"sources": [str(video)], "detect.model": str(spec.path), "max_frames": frames}
+    values = {"sources": [str(video)], "detect.model": model, "max_frames": frames}
     values |= {"engine.backend": backend, "engine.precision": precision}
-    settings = load_settings(None, [Override(key, value, "bench") for key, value in values.items()]).settings
-    options = engine_options(settings.engine)
+    overrides = [Override(key, value, "bench") for key, value in values.items()]
+    settings = load_settings(None, [*overrides, *map(parse_set, set_ or ())]).settings
+    with download_progress(model) as progress:
+        spec = find_model(settings.detect.model, settings.detect.input_size, progress)
+    options = engine_options(settings.engine, settings.detect.input_size)
     results = [_round(spec, options, settings, video, frames) for _ in range(rounds)]
     report = summarise(results, os.cpu_count() or 1) | {"video": video.name, "environment": environment()}
     _print(report, Console(highlight=False))

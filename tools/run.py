@@ -64,7 +64,7 @@ def execute(settings: Settings) -> Runner:
         The finished runner; where a thread had to be abandoned the process ends here instead.
 
     Raises:
-        FrameloomError: the request is wrong, or the run failed (its summary is printed nevertheless).
+        FrameloomError: the request is wrong, or the run failed (its summary is printed nevertheless, if it began).
     """
     from pipeline.assemble import assemble
     from tools.terminal import RunProgress, download_progress, print_summary
@@ -74,10 +74,11 @@ def execute(settings: Settings) -> Runner:
     with stopped_by_signals(runner), RunProgress(runner, settings.max_frames):
         runner.start()
         runner.wait()
-    try:
-        print_summary(runner)
-    except SinkError as error:
-        runner.error = runner.error or error
+    if runner.error is None or runner.ledger.first_at is not None:  # else nothing happened that could be summed up
+        try:
+            print_summary(runner)
+        except SinkError as error:
+            runner.error = runner.error or error
     if runner.abandoned:
         _leave(runner)
     if runner.error is not None:

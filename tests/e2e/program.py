@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
 
+from tests.conftest import SHARED
+
 FRAMELOOM = Path(sys.executable).with_name("frameloom")
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 MODELS = SHARED / "models"
 ENDLESS = "synthetic://640x480@30"
 NO_MODEL = ("--set", "detect.enabled=false")
@@ -60,3 +62,30 @@ def times_of(path: Path) -> list[float]:
     """The presentation times of a recording, in seconds, by decoding all of it."""
     with av.open(str(path)) as video:
         return [float(frame.time) for frame in video.decode(video=0) if frame.time is not None]
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    error: str
+
+    @property
+    def complaint(self) -> str:
+        """The one line on standard error, without the program's name; fails where there is more or less."""
+        lines = self.error.splitlines()
+        assert len(lines) == 1, self.error
+        assert lines[0].startswith("frameloom: ")
+        return lines[0].removeprefix("frameloom: ")
+
+
+def frameloom(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None, timeout_s: float = 90) -> Done:
+    """Run a command to its end. No test may touch the user's own cache, display or models."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("FRAMELOOM_", "DISPLAY"))}
+    environment = kept | {"FRAMELOOM_CACHE": str(cwd / ".cache")} | (env or {})
+    done = subprocess.run(
+        [FRAMELOOM, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout_s
+    )
+    return Done(done.returncode, done.stdout, done.stderr)

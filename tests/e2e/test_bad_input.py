@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.e2e.command import NO_MODEL, frameloom
+from tests.e2e.program import NO_MODEL, frameloom
 from tests.pipeline.videos import encode, grey_picture, grey_video, look_into, sound_only
 
 PRECIOUS = ("out.mp4", "log.jsonl")

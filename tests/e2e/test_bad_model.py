@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import frameloom
+from tests.e2e.program import frameloom
 from tests.pipeline.videos import grey_video
 
 

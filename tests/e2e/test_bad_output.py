@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import NO_MODEL, frameloom
+from tests.e2e.program import NO_MODEL, frameloom
 from tests.pipeline.videos import encode, grey_video, look_into, noise_planes
 
 

@@ -15,9 +15,10 @@ from engines.model_files import model_cache, sha256_of
 from engines.package_member import IndexSettings
 from engines.zoo import Zoo
 from engines.zoo_entry import Address, PackageMember
+from tests.conftest import SHARED
 from tests.engines.package_site import MODEL, entry, sha256, zoo_of
 
-REAL_MIRROR = Path(__file__).parents[2].parent / "shared" / "models"
+REAL_MIRROR = SHARED / "models"
 ZOO = Zoo.load()
 
 
