@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
-MAY_SKIP = ("no native bf16", "no NVIDIA GPU", "needs native bf16", "supervision")
+MAY_SKIP = ("native bf16", "NVIDIA GPU")
 
 
 @pytest.fixture(scope="session")
