@@ -7,6 +7,8 @@ is not. With FRAMELOOM_NO_SKIPS=1 a skip fails the run, except for what a machin
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,25 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("no folder 'shared' with test material beside the repository")
     return SHARED
+
+
+@pytest.fixture
+def disk_of(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a file system of a size, such as "64k", to be filled; skips where that is not allowed."""
+    mounted: list[Path] = []
+
+    def mount(size: str) -> Path:
+        place = tmp_path / f"disk-{size}"
+        place.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+        if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("no right to mount a tmpfs here")
+        mounted.append(place)
+        return place
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", str(place)], check=True)
 
 
 @pytest.hookimpl(trylast=True)
