@@ -39,7 +39,7 @@ def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: P
     if settings.sinks.record is not None and settings.sinks.record.layout != "separate":
         sources = in_step(sources)
     try:
-        stages = [*_detection(settings, progress), *extra_stages, *_rendering(settings)]
+        stages = _named_apart([*_detection(settings, progress), *extra_stages, *_rendering(settings)])
         runner: Runner
         sinks = make_sinks(settings.sinks, stop=lambda: runner.stop())
         for sink in sinks:
@@ -145,6 +145,19 @@ def _rendering(settings: Settings) -> list[Stage]:
     from pipeline.render.renderer import Renderer, RenderOptions
 
     return [Renderer(RenderOptions(render.boxes, render.labels, render.hud, render.thickness, render.font_scale))]
+
+
+def _named_apart(stages: list[Stage]) -> list[Stage]:
+    """Refuse two stages of one name: their times would be one row.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    names = [stage.name for stage in stages]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two stages are called {name!r}: give each a name of its own")
+    return stages
 
 
 def _policies(settings: Settings, sources: Sequence[Source]) -> dict[str, Policy]:

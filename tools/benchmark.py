@@ -29,6 +29,7 @@ from engines.zoo import Zoo
 from pipeline.assemble import assemble, engine_options, find_model
 from pipeline.config.load import Override, load_settings, parse_set
 from pipeline.config.settings import Settings
+from pipeline.sinks.paths import prepare_file
 from tools.terminal import download_progress
 
 Result = TypeVar("Result")
@@ -50,6 +51,8 @@ def bench(
     if video is None:
         with download_progress("demo-bikes") as progress:
             video = Zoo.load().fetch("demo-bikes", progress)
+    if json_file is not None:
+        prepare_file(json_file, "bench --json")
     values = {"sources": [str(video)], "detect.model": model, "max_frames": frames}
     values |= {"engine.backend": backend, "engine.precision": precision}
     overrides = [Override(key, value, "bench") for key, value in values.items()]

@@ -9,6 +9,7 @@ import typer
 
 from engines.zoo import Zoo
 from pipeline.config.load import Override, load_settings
+from pipeline.errors import SinkError
 from tools.run import execute
 from tools.terminal import download_progress
 
@@ -31,13 +32,17 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for the results.")] = Pa
         "sinks.events.path": str(out / "events.jsonl"),
     }
     execute(load_settings(None, [Override(key, value, "demo") for key, value in values.items()]).settings)
-    still = out / "still.jpg"
-    save_still(out / "demo-bikes.mp4", STILL_AT_S, still)
-    typer.echo(f"wrote {still}")
+    video, still = out / "demo-bikes.mp4", out / "still.jpg"
+    if video.exists() and save_still(video, STILL_AT_S, still):  # else the run was stopped before
+        typer.echo(f"wrote {still}")
 
 
-def save_still(video: Path, at_s: float, path: Path) -> None:
-    """Save the first picture of a video that is shown at `at_s` seconds or later."""
+def save_still(video: Path, at_s: float, path: Path) -> bool:
+    """Save the first picture of a video that is shown at `at_s` seconds or later; say whether there is one.
+
+    Raises:
+        SinkError: it cannot be written.
+    """
     import cv2
 
     from pipeline.capture.file import VideoFile
@@ -48,7 +53,10 @@ def save_still(video: Path, at_s: float, path: Path) -> None:
     try:
         frames = (item for item in source.frames() if isinstance(item, Frame))
         frame = next((frame for frame in frames if frame.pts >= at_s), None)
-        if frame is not None:
-            cv2.imwrite(str(path), frame.image)
+        if frame is None:
+            return False
+        if not cv2.imwrite(str(path), frame.image):
+            raise SinkError(f"cannot write {path}")
+        return True
     finally:
         source.close()

@@ -113,7 +113,9 @@ class Images:
             if len(self._files) == 1:
                 raise SourceError(f"{self._files[0]} is not an image that can be read")
             raise SourceError(f"{self.info.url}: none of the {len(self._files)} images can be read")
-        self.info = replace(self.info, frames=len(self._files), height=first.shape[0], width=first.shape[1])
+        folders = frozenset(path.resolve().parent for path in self._files)
+        height, width = first.shape[:2]
+        self.info = replace(self.info, frames=len(self._files), height=height, width=width, folders=folders)
 
     def _read(self, path: Path) -> Image | None:
         image = read_image(path, self._by_exif)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ class SourceInfo:
     height: int | None = None
     fps: float | None = None
     frames: int | None = None
+    folders: frozenset[Path] = frozenset()
+    """Folders whose images it reads, resolved."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,10 +76,12 @@ class SourceSettings(Section):
         default=None,
         description="Name in results and file names: letters, digits, _ . - (null: from the file or host).",
     )
-    url: Address = Field(description="Camera number, file, glob, address, or synthetic://640x480@30?frames=100.")
+    url: Address = Field(
+        description="File, folder, glob, or synthetic://640x480@30?frames=100 (cameras, streams: later)."
+    )
     policy: Literal["auto", "every", "latest"] = Field(
         default="auto",
-        description="every: keep all frames; latest: drop what is too old; auto: every for files, else latest.",
+        description="every: keep all frames; latest: drop the oldest that waits; auto: every for files, else latest.",
     )
     rotate: Rotation = Field(
         default="auto", description="Turn the picture, degrees clockwise (auto: as the file's rotation tag says)."
@@ -90,7 +92,8 @@ class EngineSettings(Section):
     """What runs the models."""
 
     backend: Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"] = Field(
-        default="auto", description="What runs the model (auto: TensorRT, else OpenVINO, else ONNX Runtime)."
+        default="auto",
+        description="What runs the model (auto: OpenVINO, else ONNX Runtime; TensorRT is for a later version).",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
         default="auto", description="Arithmetic (auto: what the model asks for, else the fastest that is safe here)."
@@ -105,8 +108,8 @@ class EngineSettings(Section):
     @classmethod
     def _backend_has_it(cls, precision: str, info: ValidationInfo) -> str:
         backend = info.data.get("backend")
-        if backend == "onnxruntime" and precision in ("bf16", "fp16"):
-            raise wrong("does not work with backend onnxruntime: use fp32, or int8 for a model made so")
+        if backend == "onnxruntime" and precision in ("bf16", "fp16", "int8"):
+            raise wrong("does not work with backend onnxruntime: use fp32")
         if backend == "openvino" and precision in ("fp16", "int8"):
             raise wrong("does not work with backend openvino: on a CPU use bf16 or fp32")
         return precision
@@ -147,7 +150,9 @@ class LatencySettings(Section):
     """How old a result may be."""
 
     max_age_ms: float | None = Field(
-        default=None, gt=0, description="Drop frames of live sources older than this, milliseconds (null: never)."
+        default=None,
+        gt=0,
+        description="Drop frames of sources with policy latest that are older, milliseconds (null: never).",
     )
 
 
@@ -237,7 +242,7 @@ class Settings(Section):
     sources: Annotated[tuple[SourceSettings, ...], EmptyIsNone] = Field(
         default=(),
         strict=False,
-        description="What to read: a list of camera numbers, files, globs, addresses or mappings.",
+        description="What to read: a list of videos, images, folders, globs or mappings.",
     )
     max_frames: int | None = Field(
         default=None, ge=1, description="Stop each source after this many frames (null: at its end)."

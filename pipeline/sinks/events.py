@@ -39,7 +39,7 @@ class Events(Sink):
 
     def check(self, sources: Sequence[SourceInfo]) -> None:
         """Make the folder; see that the file can be written."""
-        prepare_file(self._path, "events")
+        prepare_file(self._path, "sinks.events")
 
     def open(self) -> None:
         """Open the file. The content of an existing one stays until the first line replaces it."""

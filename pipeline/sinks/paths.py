@@ -14,7 +14,7 @@ def prepare_folder(folder: Path, purpose: str) -> None:
 
     Args:
         folder: to create, with its parents.
-        purpose: the sink's name, for the message.
+        purpose: what asked for it (`sinks.frames`), for the message.
 
     Raises:
         ConfigError: it cannot be created or written.
@@ -24,7 +24,7 @@ def prepare_folder(folder: Path, purpose: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ConfigError(f"sinks.{purpose}: cannot write to folder {folder}: {error.strerror}") from error
+        raise ConfigError(f"{purpose}: cannot write to folder {folder}: {error.strerror}") from error
 
 
 def prepare_file(path: Path, purpose: str) -> None:
@@ -34,9 +34,9 @@ def prepare_file(path: Path, purpose: str) -> None:
         ConfigError: it cannot.
     """
     if path.is_dir():
-        raise ConfigError(f"sinks.{purpose}: {path} is a folder: name a file in it")
+        raise ConfigError(f"{purpose}: {path} is a folder: name a file in it")
     if os.path.exists(path):  # also a device or a pipe, in whose folder nothing can be created
         if not os.access(path, os.W_OK):
-            raise ConfigError(f"sinks.{purpose}: cannot write to {path}: Permission denied")
+            raise ConfigError(f"{purpose}: cannot write to {path}: Permission denied")
     else:
         prepare_folder(path.parent, purpose)

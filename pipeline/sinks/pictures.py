@@ -10,7 +10,7 @@ from typing import Literal
 import cv2
 
 from pipeline.capture.source import SourceInfo
-from pipeline.errors import SinkError
+from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Frame
 from pipeline.sinks.paths import prepare_folder
 from pipeline.sinks.sink import Sink
@@ -38,8 +38,14 @@ class Pictures(Sink):
         self._parameters = [cv2.IMWRITE_JPEG_QUALITY, options.quality] if options.format == "jpg" else []
 
     def check(self, sources: Sequence[SourceInfo]) -> None:
-        """Make the folder."""
-        prepare_folder(self._options.folder, "frames")
+        """Make the folder; refuse one whose pictures are a source."""
+        for source in sources:
+            if self._options.folder.resolve() in source.folders:
+                raise ConfigError(
+                    f"sinks.frames: source {source.name} reads its images from {self._options.folder}, where they "
+                    "could be overwritten: name another folder"
+                )
+        prepare_folder(self._options.folder, "sinks.frames")
 
     def consume(self, frame: Frame) -> None:
         """Write the annotated picture."""

@@ -105,7 +105,7 @@ class Recorder(Sink):
         for path in (self._path(name) for name in (names if layout == "separate" else [*names, GRID])):
             if path.resolve() in self._taken:
                 raise ConfigError(f"sinks.record: {path} is also a source: it would be overwritten")
-            prepare_file(path, "record")
+            prepare_file(path, "sinks.record")
         check_encoder(self._options.video)
         if layout != "separate":
             self._grid = Grid(sources)

@@ -338,3 +338,11 @@ def test_a_script_that_ends_in_the_middle_closes_its_files_and_does_not_hang() -
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert lines()[-1]["type"] == "summary"
     assert decoded("out.mp4") == lines()[-1]["sources"]["synthetic"]["delivered"]
+
+
+def test_two_stages_of_one_name_are_refused() -> None:
+    class Nameless(Stage):
+        def process(self, frame: Frame) -> None: ...
+
+    with pytest.raises(ConfigError, match="two stages are called 'stage'"):
+        Pipeline(config(), stages=[Nameless(), Nameless()])

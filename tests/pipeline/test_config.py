@@ -316,7 +316,7 @@ MISTAKES = {
     "ONNX Runtime in bf16": (
         "engine: {backend: onnxruntime, precision: bf16}",
         "config.yaml:1:43: engine.precision: 'bf16' does not work with backend onnxruntime: "
-        "use fp32, or int8 for a model made so\n"
+        "use fp32\n"
         "    1 | engine: {backend: onnxruntime, precision: bf16}\n"
         "      |                                           ^^^^",
     ),

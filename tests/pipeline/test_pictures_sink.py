@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.capture import make_source
 from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Frame
 from pipeline.picture import Picture, bgr_to_planes
@@ -80,3 +81,11 @@ def test_on_a_full_disk_no_part_of_a_picture_is_left(disk_of: Callable[[str], Pa
     written = list(disk.iterdir())
     assert written
     assert all(cv2.imread(str(path)) is not None for path in written)
+
+
+def test_a_folder_that_a_source_reads_its_images_from_is_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((8, 8, 3), np.uint8))
+    source = make_source("photos", str(tmp_path / "*.jpg"))
+    source.open()
+    with pytest.raises(ConfigError, match=r"sinks\.frames: source photos reads its images from"):
+        Pictures(PictureOptions(tmp_path / ".")).check([source.info])
