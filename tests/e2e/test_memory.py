@@ -13,7 +13,7 @@ from tests.e2e.program import environment
 
 FRAMES = 20_000
 DRIFT_MB = 5.0
-WITHIN_S = 170
+WITHIN_S = 400
 
 PROGRAM = """
 import json, sys
@@ -41,6 +41,7 @@ print(json.dumps({"rss_mb": samples, "threads": threads, "fds": process.num_fds(
 """
 
 
+@pytest.mark.timeout(420)
 @pytest.mark.usefixtures("shared")
 def test_twenty_thousand_frames_leave_the_memory_flat(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, str(FRAMES)]
