@@ -8,7 +8,7 @@ layout are compiled into the engine, so no Python touches float pixels.
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -55,10 +55,6 @@ class EngineInfo:
             f"{self.model} {width}x{height} on {self.backend} {self.version.split('-')[0]}, {self.device} "
             f"{self.precision}, {self.threads} threads, {self.requests} requests in flight ({self.origin})"
         )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        return asdict(self)
 
 
 class Engine(Protocol):

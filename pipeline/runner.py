@@ -32,7 +32,6 @@ from pipeline.stage import AsyncStage, Stage
 from pipeline.trace import Histogram
 from pipeline.worker import (
     MAIN_THREAD_IDLE_S,
-    SUBMIT,
     CollectWorker,
     InFlight,
     SinkWorker,
@@ -40,6 +39,7 @@ from pipeline.worker import (
     StageWorker,
     SubmitWorker,
     Thread,
+    station_of,
 )
 
 SOURCES_WITHIN_S = 0.3
@@ -334,7 +334,7 @@ class Runner:
         """Return per station its wall times, and the CPU seconds of its own threads, in the order of a frame."""
         times: dict[str, tuple[Histogram, float]] = {"capture": (Histogram(), 0.0)}
         for worker in (*self._source_workers, *reversed(self._stage_workers), *self._sink_workers):
-            name = "capture" if isinstance(worker, SourceWorker) else worker.name.removesuffix(SUBMIT)
+            name = "capture" if isinstance(worker, SourceWorker) else station_of(worker)
             wall, cpu_s = times.get(name, (Histogram(), 0.0))
             wall.merge(worker.times.wall)
             times[name] = wall, cpu_s + worker.times.cpu_s
@@ -362,7 +362,6 @@ def _as_failure(worker: Thread, error: BaseException) -> FrameloomError:
         if isinstance(worker, SourceWorker):
             error.request_was_wrong = False  # it was opened: what went wrong is the run
         return error
-    name = worker.name.removesuffix(SUBMIT)
-    failure = StageError(f"{name} failed: {type(error).__name__}: {error}")
+    failure = StageError(f"{station_of(worker)} failed: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure

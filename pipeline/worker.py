@@ -38,6 +38,11 @@ class Thread(Protocol):
     name: str
 
 
+def station_of(worker: Thread) -> str:
+    """Return the name of the source, stage or sink that a worker is the thread, or one of two threads, of."""
+    return worker.name.removesuffix(SUBMIT)
+
+
 class Listener(Protocol):
     """Whom a worker reports to: the runner."""
 
