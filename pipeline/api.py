@@ -26,7 +26,6 @@ from pipeline.assemble import assemble
 from pipeline.config.load import Override, load_settings
 from pipeline.config.settings import Settings
 from pipeline.frame import Frame
-from pipeline.mailbox import EndOfSource
 from pipeline.runner import STOP_WITHIN_S
 from pipeline.stage import Stage
 
@@ -73,7 +72,7 @@ class Pipeline:
         atexit.register(self.close)  # later, when the interpreter has ended the threads, nothing can be closed
         try:
             while (item := outlet.get(self.runner.attend_every_s)) is not None or not outlet.over:
-                if item is not None and not isinstance(item, EndOfSource):
+                if isinstance(item, Frame):
                     yield item
                 self.runner.attend()
             self.runner.wait()

@@ -162,6 +162,10 @@ class Frame:
     """The annotated picture, where rendering is on."""
     events: list[dict[str, Any]] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
+    free_since: float = 0.0
+    """Monotonic seconds when the last station was done with it: since then it waits for the next."""
+    predicted: bool = False
+    """Whether `detections` were not found in this picture but carried over from an earlier one."""
 
     @property
     def image(self) -> Image:

@@ -55,16 +55,17 @@ class Ledger:
             if self.first_at is None:
                 self.first_at = item.captured_at
 
-    def delivered(self, frame: Frame) -> None:
-        """Count a frame that is offered to all sinks now."""
+    def delivered(self, frame: Frame) -> float:
+        """Count a frame that is offered to all sinks now; return the time, in monotonic seconds."""
         now = time.monotonic()
         with self._lock:
             if self._settled:
-                return
+                return now
             account = self.accounts[frame.source]
             account.delivered += 1
             account.latency.add(now - frame.captured_at)
             self.last_at = now
+        return now
 
     def dropped(self, item: Sourced, reason: str) -> None:
         """Count a frame that goes no further."""

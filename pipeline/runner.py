@@ -15,6 +15,7 @@ has reached a sink is written.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -22,18 +23,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.capture.source import Source
+from pipeline.capture.source import Source, SourceState
 from pipeline.errors import FrameloomError, StageError
 from pipeline.frame import Frame
 from pipeline.ledger import Ledger
 from pipeline.mailbox import EndOfSource, Mailbox, Policy, Sourced
 from pipeline.sinks.sink import Sink
 from pipeline.stage import AsyncStage, Stage
-from pipeline.trace import Histogram
+from pipeline.trace import StageTimes, Tracer
 from pipeline.worker import (
     MAIN_THREAD_IDLE_S,
+    PASSING,
     CollectWorker,
     InFlight,
+    InHand,
     SinkWorker,
     SourceWorker,
     StageWorker,
@@ -73,6 +76,7 @@ class Runner:
         policies: per source `every` or `latest`; default: `latest` for live sources.
         max_frames: frames to capture of each source; None: all.
         max_age_s: older frames of `latest` lanes are dropped as `stale`; None: never.
+        tracer: told of every piece of work.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Runner:
         policies: Mapping[str, Policy] | None = None,
         max_frames: int | None = None,
         max_age_s: float | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.sources, self.stages, self.sinks = list(sources), list(stages), list(sinks)
         self.ledger = Ledger([source.info.name for source in sources])
@@ -100,37 +105,68 @@ class Runner:
         self._changed = threading.Condition(threading.RLock())  # re-entered by `stop` in a signal handler
         self._stopping_since: float | None = None
         self._done = threading.Event()
+        self.states: dict[str, SourceState] = {}
         emit = self._connect(stages)
         self._source_workers = [SourceWorker(source, max_frames, self.ledger, emit, self) for source in sources]
-        self._sink_boxes = [self._mailbox(SINK_LANE, self._count_sink_drop(sink.name)) for sink in sinks]
+        self._sink_boxes = [self._delivery_box(self._count_sink_drop(sink.name), SINK_LANE) for sink in sinks]
         self._sink_workers = [SinkWorker(sink, box, self) for sink, box in zip(sinks, self._sink_boxes, strict=True)]
-        self._delivery.extend(self._sink_boxes)
+        for source in sources:
+            source.report = self._source_changed
         self._main_worker = next(
             (w for w, sink in zip(self._sink_workers, sinks, strict=True) if sink.main_thread), None
         )
         self._main_steps: Iterator[None] = iter(()) if self._main_worker is None else self._main_worker.steps()
+        for worker in (*self._stage_workers, *self._sink_workers, *self._source_workers):
+            worker.times.tracer = tracer
         self._alive: set[Thread] = {*self._stage_workers, *self._sink_workers, *self._source_workers}
         self._starting: set[Thread] = {*self._stage_workers, *self._sink_workers}
 
     def _connect(self, stages: Sequence[Stage]) -> Callable[[Any], bool]:
         """Make the stages' workers, last first; return where the sources put their frames."""
         emit: Callable[[Any], bool] = self._deliver
+        room: Callable[[str], int] = self._delivery_room
+        make_room: Callable[[int], None] = self._make_delivery_room
         for stage in reversed(stages):
-            inbox: Mailbox[Frame] = self._mailbox(LANE, self.ledger.dropped)
+            inbox = self._mailbox(LANE, self.ledger.dropped)
             if isinstance(stage, AsyncStage):
-                requests: Mailbox[InFlight[Any]] = Mailbox(
-                    dict.fromkeys(self._policies, "every"), LANE, self.ledger.dropped
-                )
-                self._stage_workers.append(CollectWorker(stage, requests, emit, self))
-                self._stage_workers.append(SubmitWorker(stage, inbox, requests, self))
+                self._connect_async(stage, inbox, emit, InHand(self._policies, room), make_room)
             else:
+                inbox.hold_back(_has_room(room))
                 self._stage_workers.append(StageWorker(stage, inbox, emit, self))
+            for box in self._stage_boxes[-1:]:
+                box.when_there_is_room(inbox.wake)
             self._stage_boxes.append(inbox)
-            emit = inbox.put
+            emit, room, make_room = inbox.put, inbox.room, inbox.grow
         return emit
+
+    def _connect_async(
+        self,
+        stage: AsyncStage[Any],
+        inbox: Mailbox[Frame],
+        emit: Callable[[Any], bool],
+        in_hand: InHand,
+        make_room: Callable[[int], None],
+    ) -> None:
+        requests: Mailbox[InFlight[Any]] = Mailbox(dict.fromkeys(self._policies, "every"), PASSING, self.ledger.dropped)
+        self._stage_workers.append(CollectWorker(stage, requests, in_hand, emit, self, inbox.wake))
+        self._stage_workers.append(SubmitWorker(stage, inbox, requests, in_hand, self, make_room))
 
     def _mailbox(self, capacity: int, on_drop: Callable[[Sourced, str], None]) -> Mailbox[Frame]:
         return Mailbox(self._policies, capacity, on_drop, self._max_age_s)
+
+    def _delivery_box(self, on_drop: Callable[[Sourced, str], None], capacity: int) -> Mailbox[Frame]:
+        box = self._mailbox(capacity, on_drop)
+        for last_stage in self._stage_boxes[:1]:
+            box.when_there_is_room(last_stage.wake)
+        self._delivery.append(box)
+        return box
+
+    def _delivery_room(self, source: str) -> int:
+        return min((box.room(source) for box in self._delivery), default=sys.maxsize)
+
+    def _make_delivery_room(self, items: int) -> None:
+        for box in self._delivery:
+            box.grow(items)
 
     def _count_sink_drop(self, name: str) -> Callable[[Sourced, str], None]:
         def count(item: Sourced, reason: str) -> None:
@@ -140,11 +176,16 @@ class Runner:
         return count
 
     def _deliver(self, item: Frame | EndOfSource) -> bool:
-        if not isinstance(item, EndOfSource):
-            self.ledger.delivered(item)
+        if isinstance(item, Frame):
+            item.free_since = self.ledger.delivered(item)
         for box in self._delivery:
             box.put(item)
         return not self._stopping
+
+    def _source_changed(self, state: SourceState) -> None:
+        self.states[state.source] = state
+        for box in self._sink_boxes:
+            box.put(state)
 
     @property
     def _stopping(self) -> bool:
@@ -152,9 +193,8 @@ class Runner:
 
     def outlet(self) -> Mailbox[Frame]:
         """Return a mailbox that gets every delivered frame too, for a reader of your own; before `start`."""
-        box = self._mailbox(LANE, self._count_sink_drop(OUTLET))
+        box = self._delivery_box(self._count_sink_drop(OUTLET), LANE)
         self._outlets.append(box)
-        self._delivery.append(box)
         return box
 
     # ------------------------------------------------------------------ running
@@ -289,13 +329,16 @@ class Runner:
     def _conclude(self) -> None:
         sources = [worker for worker in self._source_workers if worker not in self._alive]
         self._aside(lambda: self._for_each(sources, lambda worker: worker.source.close()), LAST_WORDS_WITHIN_S)
-        self.abandoned = len(self._alive)
+        self._count_abandoned()
         if self.abandoned:
             self.ledger.settle()
         summary = self.summary()
         sinks = [worker for worker in self._sink_workers if worker not in self._alive]
         self._aside(lambda: self._for_each(sinks, lambda worker: worker.sink.report(summary)), LAST_WORDS_WITHIN_S)
-        self.abandoned = len(self._alive)
+        self._count_abandoned()
+
+    def _count_abandoned(self) -> None:
+        self.abandoned = len(self._alive) + sum(source.abandoned for source in self.sources)
 
     def _aside(self, call: Callable[[], None], within_s: float) -> None:
         """Make calls that a library may hold on a thread of their own: they must not keep a stop waiting."""
@@ -324,21 +367,20 @@ class Runner:
         return {
             "fps": self.ledger.fps(),
             "latency_ms": self.ledger.latency().percentiles(),
-            "stages": {name: wall.percentiles() for name, (wall, _) in self.stage_times().items()},
+            "stages": {name: times.wall.percentiles() for name, times in self.stage_times().items()},
+            "waits": {name: times.waits.percentiles() for name, times in self.stage_times().items()},
             "sources": self.ledger.counts(),
             "sink_drops": dict(self.sink_drops),
             "abandoned": self.abandoned,
         }
 
-    def stage_times(self) -> dict[str, tuple[Histogram, float]]:
-        """Return per station its wall times, and the CPU seconds of its own threads, in the order of a frame."""
-        times: dict[str, tuple[Histogram, float]] = {"capture": (Histogram(), 0.0)}
+    def stage_times(self) -> dict[str, StageTimes]:
+        """Return the times of each station, in the order of a frame."""
+        stations: dict[str, StageTimes] = {}
         for worker in (*self._source_workers, *reversed(self._stage_workers), *self._sink_workers):
-            name = "capture" if isinstance(worker, SourceWorker) else station_of(worker)
-            wall, cpu_s = times.get(name, (Histogram(), 0.0))
-            wall.merge(worker.times.wall)
-            times[name] = wall, cpu_s + worker.times.cpu_s
-        return times
+            name = worker.times.station
+            stations.setdefault(name, StageTimes(name)).merge(worker.times)
+        return stations
 
     def descriptions(self) -> list[str]:
         """Return what the stages say of themselves: which engine ran, at which precision."""
@@ -355,6 +397,10 @@ class Runner:
 
 def _policy(source: Source, policies: Mapping[str, Policy]) -> Policy:
     return policies.get(source.info.name, "latest" if source.info.live else "every")
+
+
+def _has_room(room: Callable[[str], int]) -> Callable[[str], bool]:
+    return lambda source: room(source) > 0
 
 
 def _as_failure(worker: Thread, error: BaseException) -> FrameloomError:

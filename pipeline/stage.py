@@ -38,12 +38,19 @@ class Stage:
 class AsyncStage(Stage, Generic[Ticket]):
     """A station that starts work on one frame while it waits for others.
 
-    `open` and `submit` are called on one thread, `collect` and `end` on another, in order. Every ticket is collected,
-    also when the run stops; `close` comes after the last, on that other thread, so it may free what requests use.
+    `open`, `wants` and `submit` are called on one thread, `collect`, `skip` and `end` on another, in order. Every ticket
+    is collected, also when the run stops; `close` comes after the last, on that other thread, so it may free what
+    requests use.
     """
 
     in_flight = 1
-    """Requests that may wait to be collected, per source; read after `open`."""
+    """Requests that may wait to be collected, of all sources; read after `open`."""
+    bypass = False
+    """Whether frames of live sources pass without the work, instead of being dropped, while others are in flight."""
+
+    def wants(self, frame: Frame) -> bool:
+        """Return whether to work on a frame; one that is not worked on is given to `skip`."""
+        return True
 
     def submit(self, frame: Frame) -> Ticket:
         """Start the work on a frame; wait here if the engine has no room."""
@@ -52,3 +59,6 @@ class AsyncStage(Stage, Generic[Ticket]):
     def collect(self, frame: Frame, ticket: Ticket) -> None:
         """Wait for the work's result and add it to the frame."""
         raise NotImplementedError
+
+    def skip(self, frame: Frame) -> None:
+        """Let a frame pass that was not worked on, in its place among the others."""

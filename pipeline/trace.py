@@ -7,7 +7,7 @@ A run may last months, so durations fall into buckets whose edges grow by 2 %: a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -53,14 +53,32 @@ class Histogram:
         return {name: None if value is None else round(value, 3) for name, value in values.items()}
 
 
-@dataclass(slots=True)
+class Tracer(Protocol):
+    """Who wants to know of every single piece of work: a trace file."""
+
+    def work(self, station: str, source: str, frame: int, waited_from: float, started: float, ended: float) -> None:
+        """Take one; the times are monotonic seconds."""
+
+
 class StageTimes:
-    """One stage's work: wall time per frame, and the CPU time its own threads took."""
+    """One station's work: how long frames waited for it and how long it took, and its own threads' CPU seconds."""
 
-    wall: Histogram
-    cpu_s: float = 0.0
+    def __init__(self, station: str) -> None:
+        self.station = station
+        self.wall = Histogram()
+        self.waits = Histogram()
+        self.cpu_s = 0.0
+        self.tracer: Tracer | None = None
 
-    @classmethod
-    def start(cls) -> StageTimes:
-        """Begin with nothing."""
-        return cls(Histogram())
+    def add(self, source: str, frame: int, waited_from: float, started: float, ended: float) -> None:
+        """Count one frame's work; the times are monotonic seconds."""
+        self.waits.add(started - waited_from)
+        self.wall.add(ended - started)
+        if self.tracer is not None:
+            self.tracer.work(self.station, source, frame, waited_from, started, ended)
+
+    def merge(self, other: StageTimes) -> None:
+        """Add those of another thread."""
+        self.wall.merge(other.wall)
+        self.waits.merge(other.waits)
+        self.cpu_s += other.cpu_s

@@ -10,23 +10,27 @@ is always collected, also then, so that no engine is closed under its work and n
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from pipeline.capture.source import Damaged, Source
+from pipeline.capture.source import Damaged, Source, SourceState
 from pipeline.frame import Frame, Span
 from pipeline.ledger import Ledger
-from pipeline.mailbox import EndOfSource, Mailbox, Sourced
+from pipeline.mailbox import EndOfSource, Mailbox, Notice, Policy, Sourced
 from pipeline.sinks.sink import Sink
 from pipeline.stage import AsyncStage, Stage, Ticket
 from pipeline.trace import StageTimes
 
 MAIN_THREAD_IDLE_S = 0.02
 """A window must be kept alive at least this often."""
+PASSING = 32
+"""Frames of one source that may wait for a result to pass behind it without work of their own; 100 MB at 1080p."""
 SUBMIT = ".submit"
 """What the name of an AsyncStage's first thread ends with."""
 Item = TypeVar("Item", bound=Sourced)
@@ -58,11 +62,12 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InFlight(Generic[Ticket]):
-    """A frame whose work has been started."""
+    """A frame whose work has been started; one that passes without it has no ticket."""
 
     frame: Frame
-    ticket: Ticket
+    ticket: Ticket | None
     started_at: float
+    is_worked_on: bool = True
 
     @property
     def source(self) -> str:
@@ -87,7 +92,7 @@ class Worker(threading.Thread, Generic[Item]):
     def __init__(self, name: str, inbox: Mailbox[Item], emit: Callable[[Any], object], listener: Listener) -> None:
         super().__init__(name=name, daemon=True)
         self.inbox = inbox
-        self.times = StageTimes.start()
+        self.times = StageTimes(station_of(self))
         self._emit = emit
         self._listener = listener
 
@@ -116,6 +121,8 @@ class Worker(threading.Thread, Generic[Item]):
         if isinstance(item, EndOfSource):
             self._end(item.source)
             self._emit(item)
+        elif isinstance(item, Notice):
+            self._notice(item)
         elif item is not None:
             try:
                 self._work(item)
@@ -146,6 +153,8 @@ class Worker(threading.Thread, Generic[Item]):
     def _work(self, item: Item) -> None:
         raise NotImplementedError
 
+    def _notice(self, notice: Notice) -> None: ...
+
     def _end(self, source: str) -> None: ...
 
     def _close(self) -> None: ...
@@ -166,8 +175,9 @@ class StageWorker(Worker[Frame]):
         self._stage.process(frame)
         ended = time.monotonic()
         self.times.cpu_s += time.thread_time() - cpu
-        self.times.wall.add(ended - started)
+        self.times.add(frame.source, frame.index, frame.free_since, started, ended)
         frame.spans.append(Span(self.name, started, ended))
+        frame.free_since = ended
         self._emit(frame)
 
     def _end(self, source: str) -> None:
@@ -175,6 +185,57 @@ class StageWorker(Worker[Frame]):
 
     def _close(self) -> None:
         self._stage.close()
+
+
+class InHand:
+    """The frames between an AsyncStage's two threads, per source; the first thread takes no more than fit.
+
+    A request is begun only when it can run, and a file's frame only when its result will find room, so that what
+    waits, waits in the mailbox before, where a live source's frame gives way to a newer one.
+    """
+
+    def __init__(self, policies: Mapping[str, Policy], room: Callable[[str], int]) -> None:
+        """Begin with nothing.
+
+        Args:
+            policies: of the sources.
+            room: how many frames of a source the next mailbox has room for.
+        """
+        self.in_flight = 1
+        self.bypass = False
+        self._policies, self._room = policies, room
+        self._live = sum(policy == "latest" for policy in policies.values())
+        self._frames: Counter[str] = Counter()
+        self._working: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def fits(self, source: str) -> bool:
+        """Return whether one more frame of a source may be taken."""
+        if self._policies[source] == "latest":
+            return self._frames[source] < PASSING and (self.bypass or self._has_slot)
+        return self._has_slot and self._frames[source] < self._room(source)
+
+    def may_work(self, source: str) -> bool:
+        """Return whether a frame that was taken may also be worked on: there is a slot, and not all are its own."""
+        if not self.bypass or self._policies[source] != "latest":
+            return True
+        return self._has_slot and self._working[source] < math.ceil(self.in_flight / self._live)
+
+    @property
+    def _has_slot(self) -> bool:
+        return self._working.total() < self.in_flight
+
+    def begin(self, source: str, is_worked_on: bool) -> None:
+        """Count a frame that was taken."""
+        with self._lock:
+            self._frames[source] += 1
+            self._working[source] += is_worked_on
+
+    def finish(self, source: str, was_worked_on: bool) -> None:
+        """Count a frame that was passed on."""
+        with self._lock:
+            self._frames[source] -= 1
+            self._working[source] -= was_worked_on
 
 
 class SubmitWorker(Worker[Frame]):
@@ -185,21 +246,31 @@ class SubmitWorker(Worker[Frame]):
         stage: AsyncStage[Any],
         inbox: Mailbox[Frame],
         requests: Mailbox[InFlight[Any]],
+        in_hand: InHand,
         listener: Listener,
+        make_room: Callable[[int], object],
     ) -> None:
         super().__init__(stage.name + SUBMIT, inbox, requests.put, listener)
+        self._make_room = make_room
         self._stage = stage
         self._requests = requests
+        self._in_hand = in_hand
+        inbox.hold_back(in_hand.fits)
 
     def _open(self) -> None:
         self._stage.open()
-        self._requests.resize(max(1, self._stage.in_flight))
+        self._in_hand.in_flight = max(1, self._stage.in_flight)
+        self._in_hand.bypass = self._stage.bypass
+        self._requests.grow(self._in_hand.in_flight)
+        self._make_room(self._in_hand.in_flight)
 
     def _work(self, frame: Frame) -> None:
         started, cpu = time.monotonic(), time.thread_time()
-        ticket = self._stage.submit(frame)
+        is_worked_on = self._stage.wants(frame) and self._in_hand.may_work(frame.source)
+        ticket = self._stage.submit(frame) if is_worked_on else None
         self.times.cpu_s += time.thread_time() - cpu
-        self._requests.put(InFlight(frame, ticket, started))
+        self._in_hand.begin(frame.source, is_worked_on)
+        self._requests.put(InFlight(frame, ticket, started, is_worked_on))
 
     def _close(self) -> None:
         self._requests.end()
@@ -216,20 +287,32 @@ class CollectWorker(Worker[InFlight[Any]]):
         self,
         stage: AsyncStage[Any],
         requests: Mailbox[InFlight[Any]],
+        in_hand: InHand,
         emit: Callable[[Any], object],
         listener: Listener,
+        wake: Callable[[], None],
     ) -> None:
         super().__init__(stage.name, requests, emit, listener)
         self._stage = stage
+        self._in_hand = in_hand
+        self._wake = wake
 
     def _work(self, item: InFlight[Any]) -> None:
+        frame = item.frame
         cpu = time.thread_time()
-        self._stage.collect(item.frame, item.ticket)
+        if item.is_worked_on:
+            self._stage.collect(frame, item.ticket)
+        else:
+            self._stage.skip(frame)
         ended = time.monotonic()
         self.times.cpu_s += time.thread_time() - cpu
-        self.times.wall.add(ended - item.started_at)
-        item.frame.spans.append(Span(self.name, item.started_at, ended))
-        self._emit(item.frame)
+        if item.is_worked_on:
+            self.times.add(frame.source, frame.index, frame.free_since, item.started_at, ended)
+            frame.spans.append(Span(self.name, item.started_at, ended))
+        frame.free_since = ended
+        self._emit(frame)
+        self._in_hand.finish(frame.source, item.is_worked_on)
+        self._wake()
 
     def _end(self, source: str) -> None:
         self._stage.end(source)
@@ -239,8 +322,9 @@ class CollectWorker(Worker[InFlight[Any]]):
         while (item := self.inbox.get()) is not None:
             if isinstance(item, InFlight):
                 self.inbox.drop(item, "stopped")
-                with suppress(Exception):
-                    self._stage.collect(item.frame, item.ticket)
+                if item.is_worked_on:
+                    with suppress(Exception):
+                        self._stage.collect(item.frame, item.ticket)
 
     def _close(self) -> None:
         self._stage.close()
@@ -265,7 +349,11 @@ class SinkWorker(Worker[Frame]):
         started, cpu = time.monotonic(), time.thread_time()
         self.sink.consume(frame)
         self.times.cpu_s += time.thread_time() - cpu
-        self.times.wall.add(time.monotonic() - started)
+        self.times.add(frame.source, frame.index, frame.free_since, started, time.monotonic())
+
+    def _notice(self, notice: Notice) -> None:
+        if isinstance(notice, SourceState):
+            self.sink.source_changed(notice)
 
     def _end(self, source: str) -> None:
         self.sink.end(source)
@@ -282,7 +370,7 @@ class SourceWorker(threading.Thread):
     ) -> None:
         super().__init__(name=f"capture.{source.info.name}", daemon=True)
         self.source = source
-        self.times = StageTimes.start()
+        self.times = StageTimes("capture")
         self._max_frames = max_frames
         self._ledger = ledger
         self._emit = emit
@@ -307,10 +395,13 @@ class SourceWorker(threading.Thread):
             self.times.cpu_s += time.thread_time() - cpu
             if item is None:
                 return
-            self.times.wall.add(time.monotonic() - started)
             captured += 1
             self._ledger.captured(item)
             if isinstance(item, Damaged):
                 self._ledger.dropped(item, "corrupt")
-            elif not self._emit(item):
+                continue
+            began = max(started, item.captured_at) if self.source.info.live else started
+            self.times.add(item.source, item.index, began, began, time.monotonic())
+            item.free_since = time.monotonic()
+            if not self._emit(item):
                 return

@@ -25,7 +25,7 @@ from av.video.reformatter import VideoReformatter
 
 from pipeline.capture.decode import to_picture, turn_of, turned
 from pipeline.capture.paths import beginning, check_readable
-from pipeline.capture.source import Damaged, SourceInfo
+from pipeline.capture.source import Damaged, Source, SourceInfo
 from pipeline.capture.times import MediaTime
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
@@ -41,7 +41,7 @@ NO_VIDEO_FORMATS = ("tty",)
 """FFmpeg would draw a text file as a film of a terminal."""
 
 
-class VideoFile:
+class VideoFile(Source):
     """A video file as a source.
 
     Args:

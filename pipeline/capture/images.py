@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from pipeline.capture.paths import check_readable
-from pipeline.capture.source import Damaged, SourceInfo
+from pipeline.capture.source import Damaged, Source, SourceInfo
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
 from pipeline.picture import Image, Picture
@@ -83,7 +83,7 @@ def _is_whole_png(data: bytes) -> bool:
     return False
 
 
-class Images:
+class Images(Source):
     """Image files as a source; `frame.file` names each.
 
     Args:

@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 
-from pipeline.capture.source import Damaged, Source
+from pipeline.capture.source import Damaged, Source, Wrapped
 from pipeline.frame import Frame
 
 LEAD_S = 0.5
@@ -45,23 +45,18 @@ class Step:
         return name not in self._next or time_s <= min(self._next.values()) + LEAD_S
 
 
-class InStep:
+class InStep(Wrapped):
     """A source that keeps step."""
 
     def __init__(self, source: Source, step: Step) -> None:
-        self._source, self._step = source, step
-        self.info = source.info
-
-    def open(self) -> None:
-        """Open it."""
-        self._source.open()
-        self.info = self._source.info
+        super().__init__(source)
+        self._step = step
 
     def frames(self) -> Iterator[Frame | Damaged]:
         """Yield what it gives, each when it is its turn."""
         start_s: float | None = None
         try:
-            for item in self._source.frames():
+            for item in super().frames():
                 if isinstance(item, Frame):
                     start_s = item.pts if start_s is None else start_s
                     self._step.wait(self.info.name, item.pts - start_s)
@@ -69,18 +64,10 @@ class InStep:
         finally:
             self._step.leave(self.info.name)
 
-    def remark(self) -> str | None:
-        """Say what the source says."""
-        return self._source.remark()
-
     def stop(self) -> None:
         """End it."""
-        self._source.stop()
+        super().stop()
         self._step.leave(self.info.name)
-
-    def close(self) -> None:
-        """Close it."""
-        self._source.close()
 
 
 def in_step(sources: Sequence[Source]) -> list[Source]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from pipeline.capture.source import Damaged, SourceInfo
+from pipeline.capture.source import Damaged, Source, SourceInfo
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
 from pipeline.picture import Picture, Planes
@@ -29,7 +29,7 @@ def is_synthetic(url: str) -> bool:
     return url.split(":")[0].split("?")[0] == "synthetic"
 
 
-class Synthetic:
+class Synthetic(Source):
     """The test pattern as a source; as fast as it is taken, like a file."""
 
     def __init__(self, name: str, url: str = "synthetic", clock: Callable[[], float] = time.monotonic) -> None:

@@ -11,12 +11,13 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.capture.source import SourceInfo
+from pipeline.capture.source import SourceInfo, SourceState
 from pipeline.errors import SinkError
 from pipeline.frame import Detections, Frame
 from pipeline.sinks.paths import prepare_file
@@ -54,6 +55,10 @@ class Events(Sink):
         for event in frame.events:
             place = {"type": "event", "source": frame.source, "frame": frame.index, "pts": round(frame.pts, 6)}
             self._write(place | event | place)  # an event's own keys come after these and cannot replace them
+
+    def source_changed(self, state: SourceState) -> None:
+        """Write a live source's new state."""
+        self._write({"type": "source", **asdict(state)})
 
     def report(self, summary: dict[str, Any]) -> None:
         """Write the summary line and close the file. A run that captured nothing leaves an existing file as it was."""

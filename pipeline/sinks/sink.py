@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pipeline.capture.source import SourceInfo
+    from pipeline.capture.source import SourceInfo, SourceState
     from pipeline.frame import Frame
 
 
@@ -35,6 +35,9 @@ class Sink:
     def consume(self, frame: Frame) -> None:
         """Take one frame; its pixels belong to all."""
         raise NotImplementedError
+
+    def source_changed(self, state: SourceState) -> None:
+        """Take the new state of a live source; the frames that it sent before may come after it."""
 
     def end(self, source: str) -> None:
         """The source's last frame has been consumed."""

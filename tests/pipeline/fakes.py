@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.capture.source import Damaged, SourceInfo
+from pipeline.capture.source import Damaged, Source, SourceInfo
 from pipeline.frame import Frame
 from pipeline.picture import Picture
 from pipeline.sinks.sink import Sink
@@ -47,7 +47,7 @@ class Trouble:
 NO_TROUBLE = Trouble()
 
 
-class FakeSource:
+class FakeSource(Source):
     """Frames of 4 x 4 pixels: `frames` of them (None: without end), one every `every_s`."""
 
     def __init__(

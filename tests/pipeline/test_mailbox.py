@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.mailbox import EndOfSource, Mailbox, Policy
+from pipeline.mailbox import EndOfSource, Mailbox, Notice, Policy
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def blocks(thread: threading.Thread) -> bool:
     return thread.is_alive()
 
 
-def everything(box: Mailbox[Letter]) -> Iterator[Letter | EndOfSource]:
+def everything(box: Mailbox[Letter]) -> Iterator[Letter | Notice]:
     while (item := box.get()) is not None:
         yield item
 
@@ -258,7 +258,7 @@ def test_a_larger_capacity_lets_a_waiting_writer_go_on() -> None:
     box.put(Letter("a", 0))
     writer = start(lambda: box.put(Letter("a", 1)))
     assert blocks(writer)
-    box.resize(2)
+    box.grow(1)
     assert ended(writer)
 
 
@@ -302,7 +302,7 @@ def test_random_interleavings_keep_captured_equal_to_delivered_plus_dropped_and_
 
     arguments = [(f"s{i}", number, pause_s) for i, (_, number, pause_s) in enumerate(plan)]
     writers = [start(lambda a=a: write_some(box, stale_every, *a)) for a in arguments]  # type: ignore[misc]
-    delivered: list[Letter | EndOfSource] = []
+    delivered: list[Letter | Notice] = []
     for item in everything(box):
         delivered.append(item)
         if reader_pause_s:

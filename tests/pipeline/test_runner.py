@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import FrameloomError, SinkError, SourceError, StageError
+from pipeline.frame import Frame
 from pipeline.mailbox import EndOfSource
 from pipeline.runner import STOP_WITHIN_S, Runner
 from pipeline.stage import Stage
@@ -142,8 +143,7 @@ def test_spans_tell_which_stage_worked_when() -> None:
     outlet = runner.outlet()
     runner.start()
     frame = outlet.get()
-    assert frame is not None
-    assert not isinstance(frame, EndOfSource)
+    assert isinstance(frame, Frame)
     assert [span.stage for span in frame.spans] == ["first", "model"]
     assert all(span.start <= span.end for span in frame.spans)
     runner.wait()
@@ -507,7 +507,7 @@ HANGS = [
     ("stage.close", 1),
     ("async.open", 2),
     ("async.submit", 2),
-    ("async.engine", 2),
+    ("async.engine", 1),
     ("async.close", 1),
     ("sink.open", 1),
     ("sink.consume", 1),
@@ -657,7 +657,7 @@ def test_an_outlet_gets_every_delivered_frame_and_the_end() -> None:
     while (item := outlet.get()) is not None:
         items.append(item)
     runner.wait()
-    assert [item.index for item in items if not isinstance(item, EndOfSource)] == list(range(20))
+    assert [item.index for item in items if isinstance(item, Frame)] == list(range(20))
     assert items[-1] == EndOfSource("cam")
 
 
@@ -665,10 +665,10 @@ def test_an_outlet_that_nobody_reads_does_not_delay_a_stop() -> None:
     runner = Runner([FakeSource(frames=None)], [FakeStage()], [FakeSink()])
     runner.outlet()
     runner.start()
-    until(lambda: runner.ledger.accounts["cam"].delivered >= 3)
+    until(lambda: runner.ledger.accounts["cam"].delivered >= 2)
     assert stop(runner) < 0.5
     assert runner.abandoned == 0
-    assert runner.summary()["sink_drops"]["iteration"] >= 1
+    assert_accounted(runner)
 
 
 def test_a_supervisor_that_fails_does_not_leave_anybody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
