@@ -5,23 +5,37 @@ Whatever can be wrong with a request is found here, before a thread is started o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engines.engine import EngineOptions
 from engines.zoo import Zoo
 from pipeline.capture import Source, make_source, source_names
+from pipeline.capture.options import LiveOptions, SourceOptions
 from pipeline.capture.step import in_step
-from pipeline.config.settings import EngineSettings, Settings, SinksSettings
+from pipeline.config.settings import EngineSettings, LatencySettings, Settings, SinksSettings, SourceSettings
 from pipeline.errors import ConfigError
+from pipeline.governor import Governor, Objective
 from pipeline.mailbox import Policy
 from pipeline.runner import Runner
 from pipeline.sinks.sink import Sink
+from pipeline.sinks.trace import Trace
 from pipeline.stage import Stage
 
 if TYPE_CHECKING:
     from engines.download import Progress
     from engines.spec import ModelSpec
+    from pipeline.infer.detector import Detector
+
+
+SMALLER = 0.75
+"""Part of the input's sides that a smaller model has where none is named: about half the arithmetic."""
+STRIDE = 32
+"""Inputs are multiples of it."""
+RUNGS = {"detect_every_2": 2, "detect_every_3": 3, "smaller_model": 1}
+"""Steps of the ladder, and in every how many frames to detect then."""
 
 
 def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: Progress | None = None) -> Runner:
@@ -39,7 +53,8 @@ def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: P
     if settings.sinks.record is not None and settings.sinks.record.layout != "separate":
         sources = in_step(sources)
     try:
-        stages = _named_apart([*_detection(settings, progress), *extra_stages, *_rendering(settings)])
+        detectors = _detection(settings, sources, progress)
+        stages = _named_apart([*detectors, *extra_stages, *_rendering(settings)])
         runner: Runner
         sinks = make_sinks(settings.sinks, stop=lambda: runner.stop())
         for sink in sinks:
@@ -52,6 +67,8 @@ def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: P
             policies=_policies(settings, sources),
             max_frames=settings.max_frames,
             max_age_s=None if max_age_ms is None else max_age_ms / 1e3,
+            tracer=next((sink.file for sink in sinks if isinstance(sink, Trace)), None),
+            governor=_governor(settings.latency, detectors),
         )
     except BaseException:
         for source in sources:
@@ -73,7 +90,7 @@ def open_sources(settings: Settings) -> list[Source]:
     opened: list[Source] = []
     try:
         for name, each in zip(names, settings.sources, strict=True):
-            source = make_source(name, each.url, None if each.rotate == "auto" else each.rotate)
+            source = make_source(name, each.url, source_options(each))
             source.open()
             opened.append(source)
     except BaseException:
@@ -81,6 +98,29 @@ def open_sources(settings: Settings) -> list[Source]:
             source.close()
         raise
     return opened
+
+
+def source_options(settings: SourceSettings) -> SourceOptions:
+    """Return how to read a source."""
+    return SourceOptions(
+        rotate=None if settings.rotate == "auto" else settings.rotate,
+        max_fps=settings.max_fps,
+        crop=settings.crop,
+        decode_threads=settings.decode_threads,
+        hardware=settings.hardware,
+        live=LiveOptions(
+            transport=settings.transport,
+            width=settings.width,
+            height=settings.height,
+            fps=settings.fps,
+            open_timeout_s=settings.open_timeout_s,
+            read_timeout_s=settings.read_timeout_s,
+            give_up_after_s=settings.give_up_after_s,
+            ffmpeg={
+                name.strip(): value for name, _, value in (each.partition("=") for each in settings.ffmpeg_options)
+            },
+        ),
+    )
 
 
 def engine_options(settings: EngineSettings, input_size: tuple[int, int] | None = None) -> EngineOptions:
@@ -118,6 +158,8 @@ def make_sinks(settings: SinksSettings, stop: Callable[[], None]) -> list[Sink]:
         from pipeline.sinks.pictures import PictureOptions, Pictures
 
         sinks.append(Pictures(PictureOptions(frames.path, frames.format, frames.quality, frames.every)))
+    if settings.trace is not None:
+        sinks.append(Trace(settings.trace.path))
     if settings.window is not None:
         from pipeline.sinks.window import Window
 
@@ -125,15 +167,54 @@ def make_sinks(settings: SinksSettings, stop: Callable[[], None]) -> list[Sink]:
     return sinks
 
 
-def _detection(settings: Settings, progress: Progress | None) -> list[Stage]:
+def _detection(settings: Settings, sources: Sequence[Source], progress: Progress | None) -> list[Detector]:
     detect = settings.detect
     if not detect.enabled:
         return []
-    from pipeline.infer.detector import Detector, DetectorOptions
+    from pipeline.infer.detector import Detector, DetectorOptions, Load
 
     spec = find_model(detect.model, detect.input_size, progress)
+    engine = _suited(engine_options(settings.engine, detect.input_size), sources)
+    smaller = _smaller(settings, spec, engine, progress) if "smaller_model" in _rungs(settings.latency) else None
     options = DetectorOptions(detect.confidence, detect.iou, detect.classes, detect.class_agnostic)
-    return [Detector(spec, engine_options(settings.engine, detect.input_size), options)]
+    return [Detector(spec, engine, options, Load(detect.every, detect.on_overload == "bypass", smaller))]
+
+
+def _suited(engine: EngineOptions, sources: Sequence[Source]) -> EngineOptions:
+    """Let each camera have one request at a time: of two on two cores, each would take twice as long."""
+    if engine.requests is not None or not all(source.info.live for source in sources):
+        return engine
+    return replace(engine, requests=min(len(sources), engine.threads or os.cpu_count() or 1))
+
+
+def _smaller(
+    settings: Settings, spec: ModelSpec, engine: EngineOptions, progress: Progress | None
+) -> tuple[ModelSpec, EngineOptions]:
+    if settings.detect.smaller_model is not None:
+        return find_model(settings.detect.smaller_model, None, progress), replace(engine, input_size=None)
+    height, width = engine.input_size or (spec.input.height, spec.input.width)
+    if height is None or width is None:
+        raise ConfigError("latency.ladder: name a detect.smaller_model: this model has no input size of its own")
+    sides = [max(STRIDE, round(SMALLER * side / STRIDE) * STRIDE) for side in (height, width)]
+    return spec, replace(engine, input_size=(sides[0], sides[1]))
+
+
+def _rungs(latency: LatencySettings) -> tuple[str, ...]:
+    """Return the steps of the ladder that this version can take, if there is an objective."""
+    return () if latency.objective_ms is None else tuple(rung for rung in latency.ladder if rung in RUNGS)
+
+
+def _governor(latency: LatencySettings, detectors: Sequence[Detector]) -> Governor | None:
+    rungs = _rungs(latency)
+    if latency.objective_ms is None or not rungs or not detectors:
+        return None
+
+    def apply(active: frozenset[str]) -> None:
+        every = max((RUNGS[rung] for rung in active), default=1)
+        for detector in detectors:
+            detector.degrade(every, "smaller_model" in active)
+
+    return Governor(Objective(latency.objective_ms / 1e3, latency.percentile), rungs, apply)
 
 
 def _rendering(settings: Settings) -> list[Stage]:

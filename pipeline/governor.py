@@ -85,6 +85,10 @@ class Step:
     latency_s: float
     at: float
 
+    def __str__(self) -> str:
+        where = "down to" if self.down else "up, without"
+        return f"{self.latency_s * 1e3:.0f} ms: {where} {self.rung} (level {self.level})"
+
 
 @dataclass(slots=True)
 class Window:

@@ -15,6 +15,7 @@ has reached a sink is written.
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from typing import Any, TypeVar
 from pipeline.capture.source import Source, SourceState
 from pipeline.errors import FrameloomError, StageError
 from pipeline.frame import Frame
+from pipeline.governor import Governor
 from pipeline.ledger import Ledger
 from pipeline.mailbox import EndOfSource, Mailbox, Policy, Sourced
 from pipeline.sinks.sink import Sink
@@ -44,6 +46,8 @@ from pipeline.worker import (
     Thread,
     station_of,
 )
+
+logger = logging.getLogger(__name__)
 
 SOURCES_WITHIN_S = 0.3
 """Seconds after a stop by which all sources must have been told."""
@@ -77,6 +81,7 @@ class Runner:
         max_frames: frames to capture of each source; None: all.
         max_age_s: older frames of `latest` lanes are dropped as `stale`; None: never.
         tracer: told of every piece of work.
+        governor: told of every latency of a live source.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Runner:
         max_frames: int | None = None,
         max_age_s: float | None = None,
         tracer: Tracer | None = None,
+        governor: Governor | None = None,
     ) -> None:
         self.sources, self.stages, self.sinks = list(sources), list(stages), list(sinks)
         self.ledger = Ledger([source.info.name for source in sources])
@@ -97,6 +103,7 @@ class Runner:
         self.abandoned = 0
         self._policies = {source.info.name: _policy(source, policies or {}) for source in sources}
         self._max_age_s = max_age_s
+        self._governor = governor
         self._delivery: list[Mailbox[Frame]] = []
         self._outlets: list[Mailbox[Frame]] = []
         self._stage_boxes: list[Mailbox[Any]] = []
@@ -178,9 +185,25 @@ class Runner:
     def _deliver(self, item: Frame | EndOfSource) -> bool:
         if isinstance(item, Frame):
             item.free_since = self.ledger.delivered(item)
+            self._govern(item)
         for box in self._delivery:
             box.put(item)
         return not self._stopping
+
+    def _govern(self, frame: Frame) -> None:
+        if self._governor is None or self._policies[frame.source] == "every":
+            return
+        step = self._governor.observe(frame.free_since - frame.captured_at)
+        if step is not None:
+            logger.warning("latency: %s", step)
+            frame.events.append(
+                {
+                    "event": "degraded" if step.down else "restored",
+                    "rung": step.rung,
+                    "level": step.level,
+                    "latency_ms": round(step.latency_s * 1e3, 1),
+                }
+            )
 
     def _source_changed(self, state: SourceState) -> None:
         self.states[state.source] = state

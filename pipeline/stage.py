@@ -38,9 +38,9 @@ class Stage:
 class AsyncStage(Stage, Generic[Ticket]):
     """A station that starts work on one frame while it waits for others.
 
-    `open`, `wants` and `submit` are called on one thread, `collect`, `skip` and `end` on another, in order. Every ticket
-    is collected, also when the run stops; `close` comes after the last, on that other thread, so it may free what
-    requests use.
+    `open`, `wants` and `submit` are called on one thread, `collect`, `skip` and `end` on another, in order. Every
+    ticket is collected, also when the run stops; `close` comes after the last, on that other thread, so it may free
+    what requests use.
     """
 
     in_flight = 1

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.config.load import Override, load_settings, parse_set
+from pipeline.config.load import Override, load_settings, parse_set, parse_sources
 from pipeline.config.settings import Settings
 from pipeline.errors import SinkError
 from pipeline.runner import Runner
@@ -26,13 +26,17 @@ def run(
     config: Annotated[Path | None, typer.Argument(help="Configuration file; without it, the defaults.")] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="Video, image, folder, glob, or synthetic://640x480@30; repeat for several."),
+        typer.Option(
+            help="Camera number, rtsp:// or other stream, video, image, folder, glob, or synthetic://640x480@30; "
+            "a YAML file with a list of sources; repeat for several."
+        ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Name of a known model, or an ONNX file.")] = None,
     record: Annotated[str | None, typer.Option(metavar="FILE", help="Record an annotated MP4.")] = None,
     segment_s: Annotated[float | None, typer.Option(help="Begin a new recording after so many seconds.")] = None,
     events: Annotated[str | None, typer.Option(metavar="FILE", help="Write results as JSON lines.")] = None,
     frames: Annotated[str | None, typer.Option(metavar="FOLDER", help="Write annotated pictures.")] = None,
+    trace: Annotated[str | None, typer.Option(metavar="FILE", help="Write every frame's times for Perfetto.")] = None,
     window: Annotated[bool, typer.Option("--window", help="Show the result; q ends the run.")] = False,
     max_frames: Annotated[int | None, typer.Option(help="Stop each source after so many frames.")] = None,
     backend: Annotated[str | None, typer.Option(help="auto, openvino or onnxruntime.")] = None,
@@ -41,12 +45,13 @@ def run(
 ) -> None:
     """Detect in videos and images; show, record and report what is there."""
     options = {
-        "--source": ("sources", list(source) if source else None),
+        "--source": ("sources", parse_sources(source) if source else None),
         "--model": ("detect.model", model),
         "--record": ("sinks.record.path", record),
         "--segment-s": ("sinks.record.segment_s", segment_s),
         "--events": ("sinks.events.path", events),
         "--frames": ("sinks.frames.path", frames),
+        "--trace": ("sinks.trace.path", trace),
         "--window": ("sinks.window.enabled", window or None),
         "--max-frames": ("max_frames", max_frames),
         "--backend": ("engine.backend", backend),

@@ -8,50 +8,68 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from pipeline.capture.address import check_network, is_camera, is_network, is_recording, local_path
 from pipeline.capture.file import VideoFile
 from pipeline.capture.images import Images, is_image
-from pipeline.capture.source import Damaged, Source, SourceInfo
+from pipeline.capture.live import make_live
+from pipeline.capture.options import SourceOptions
+from pipeline.capture.source import Damaged, Source, SourceInfo, SourceState
 from pipeline.capture.synthetic import Synthetic, is_synthetic
-from pipeline.errors import ConfigError, SourceError
+from pipeline.capture.view import view_of
+from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Damaged", "Images", "Source", "SourceInfo", "Synthetic", "VideoFile", "make_source", "source_names"]
+__all__ = [
+    "Damaged",
+    "Images",
+    "Source",
+    "SourceInfo",
+    "SourceOptions",
+    "SourceState",
+    "Synthetic",
+    "VideoFile",
+    "make_source",
+    "source_names",
+]
 
 LONGEST_NAME = 64
 """An automatic name is part of file names, whose length is limited."""
 
 
-def make_source(name: str, url: str | int, rotate: int | None = None) -> Source:
+def make_source(name: str, url: str | int, options: SourceOptions | None = None) -> Source:
     """Return the source that an address stands for; it is not opened yet.
 
     Args:
         name: of the source.
-        url: a video file, an image, a folder or a glob of images, or `synthetic`.
-        rotate: degrees clockwise; None follows the metadata.
+        url: a camera's number or device; the address of a stream; a video file, an image, a folder or a glob of
+            images; or `synthetic`.
+        options: how to read it.
 
     Raises:
-        SourceError: no source of this version reads such an address.
+        SourceError: nothing here reads such an address.
     """
-    if isinstance(url, int):
-        raise SourceError(f"camera {url}: cameras are not supported by this version")
+    options = options or SourceOptions()
+    return view_of(_plain_source(name, url, options), options.max_fps, options.crop)
+
+
+def _plain_source(name: str, url: str | int, options: SourceOptions) -> Source:
+    if is_camera(url) or (is_network(url) and not is_recording(str(url))):
+        return make_live(name, url, options)
+    url = str(url)
     if is_synthetic(url):
         return Synthetic(name, url)
-    if re.match(r"[\w+.-]+://", url) and not url.startswith("file://"):
-        raise SourceError(f"{url.split('://')[0]}:// streams are not supported by this version")
-    place = _local(url)
+    if is_network(url):
+        check_network(url)
+        return VideoFile(name, url, options)
+    place = local_path(url)
     path = Path(place)
     if os.path.isdir(place) or is_image(path) or (glob.has_magic(place) and not os.path.lexists(place)):
-        return Images(name, place, rotate)
-    return VideoFile(name, path, rotate)
-
-
-def _local(url: str) -> str:
-    """Return the path that a file:// address names; other addresses as they are."""
-    return unquote(url.removeprefix("file://")) if url.startswith("file://") else url
+        return Images(name, place, options.rotate)
+    return VideoFile(name, path, options)
 
 
 def source_names(given: Sequence[str | None], urls: Sequence[str | int]) -> list[str]:
@@ -80,7 +98,7 @@ def _free_name(base: str, taken: set[str]) -> str:
 def _automatic_name(url: str | int) -> str:
     if isinstance(url, int):
         return f"camera{url}"
-    text = _file_name(_local(url)) if "://" not in url or url.startswith("file://") else _host_name(url)
+    text = _host_name(url) if is_network(url) or is_synthetic(url) else _file_name(local_path(url))
     return re.sub(r"[^\w.-]+", "_", text).strip("_.")[:LONGEST_NAME] or "source"
 
 

@@ -11,6 +11,8 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from pipeline.picture import Image, Matrix, Picture, Planes, default_matrix
 
 PLANAR_420 = ("yuv420p", "yuvj420p")
+HARDWARE_420 = ("nv12",)
+"""What hardware decoders give: the same with U and V interleaved."""
 MATRICES: dict[int, Matrix] = {
     Colorspace.ITU709: "bt709",
     Colorspace.SMPTE240M: "bt709",  # its constants differ from BT.709's by 0.03 at most
@@ -28,6 +30,8 @@ def to_picture(decoded: Any, reformatter: VideoReformatter) -> Picture:
         decoded: an `av.VideoFrame`; PyAV's own copy, so that the decoder's reference pictures stay untouched.
         reformatter: kept by the caller, because setting one up costs more than using it.
     """
+    if decoded.format.name in HARDWARE_420:
+        decoded = reformatter.reformat(decoded, format="yuv420p", threads=1)
     matrix = MATRICES.get(int(decoded.colorspace)) or default_matrix(decoded.width, decoded.height)
     if decoded.format.name in PLANAR_420 and decoded.width % 2 == 0 and decoded.height % 2 == 0:
         full_range = decoded.format.name == "yuvj420p" or decoded.color_range == ColorRange.JPEG
@@ -36,6 +40,12 @@ def to_picture(decoded: Any, reformatter: VideoReformatter) -> Picture:
     converted = reformatter.reformat(decoded, format="bgr24", src_colorspace=colours, threads=1)
     assert converted is not None
     return Picture(bgr=np.asarray(converted.to_ndarray(), dtype=np.uint8))
+
+
+def use_threads(stream: Any, threads: int) -> None:
+    """Let a stream's decoder use so many threads; one adds no latency."""
+    stream.thread_type = "NONE" if threads == 1 else "AUTO"
+    stream.codec_context.thread_count = threads
 
 
 def turn_of(decoded: Any) -> int:

@@ -1,4 +1,4 @@
-"""A video file, by PyAV: real timestamps, rotation metadata, variable frame rates; sound is ignored.
+"""A video file, of this machine or of a web server, by PyAV: real timestamps, rotation, variable rates; no sound.
 
 The first picture is decoded when the file is opened, so a file without one is refused before a run starts. What is
 damaged or missing further on is passed over, and `remark` says how much. One decoder thread: with frame threads the
@@ -9,8 +9,10 @@ buffers are references for later pictures.
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,11 @@ import av
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
-from pipeline.capture.decode import to_picture, turn_of, turned
+from engines.masking import mask_passwords
+from pipeline.capture.address import is_network
+from pipeline.capture.decode import to_picture, turn_of, turned, use_threads
+from pipeline.capture.hardware import usable
+from pipeline.capture.options import SourceOptions
 from pipeline.capture.paths import beginning, check_readable
 from pipeline.capture.source import Damaged, Source, SourceInfo
 from pipeline.capture.times import MediaTime
@@ -37,6 +43,8 @@ COMPLETE = 0.95
 """Part of the promised frames that may be missing without a remark: containers round and estimate."""
 SLACK_S = 0.5
 """Media time that may be missing: some containers count from 0, some from their first picture."""
+AGAIN = {"reconnect": "1", "reconnect_on_network_error": "1", "reconnect_delay_max": "5"}
+"""FFmpeg's own way of going on where a web server broke off."""
 NO_VIDEO_FORMATS = ("tty",)
 """FFmpeg would draw a text file as a film of a terminal."""
 
@@ -46,16 +54,22 @@ class VideoFile(Source):
 
     Args:
         name: of the source.
-        path: of the file.
-        rotate: degrees clockwise (0, 90, 180, 270); None follows the file's own metadata.
+        place: path of the file, or its address on a web server.
+        options: how to read it.
     """
 
     def __init__(
-        self, name: str, path: Path, rotate: int | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        place: str | Path,
+        options: SourceOptions | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.info = SourceInfo(name, str(path))
-        self._path = path
-        self._rotate = rotate
+        self._options = options or SourceOptions()
+        self._network = is_network(str(place))
+        self._address = str(place) if self._network else f"file:{place}"
+        self._path = mask_passwords(str(place))
+        self.info = SourceInfo(name, self._path)
         self._clock = clock
         self._stopped = self._ended = False
         self._decoded = self._unreadable = 0
@@ -65,9 +79,10 @@ class VideoFile(Source):
 
     def open(self) -> None:
         """Open the file, find its video stream and decode the first picture."""
-        check_readable(self._path)
+        if not self._network:
+            check_readable(Path(self._path))
         try:
-            self._container = av.open(f"file:{self._path}", metadata_errors="replace")
+            self._container = self._open_container()
         except (av.FFmpegError, OSError) as error:
             raise SourceError(f"{self._path} is not a video that can be read: {_reason(error, self._path)}") from error
         try:
@@ -75,6 +90,19 @@ class VideoFile(Source):
         except BaseException:
             self.close()
             raise
+
+    def _open_container(self) -> Any:
+        hardware = usable(self._options.hardware)
+        if not self._network:
+            return av.open(self._address, metadata_errors="replace", hwaccel=hardware)
+        live = self._options.live
+        timeouts_s = (live.open_timeout_s, live.read_timeout_s)
+        settings = AGAIN | dict(live.ffmpeg)
+        return interruptible(
+            lambda: av.open(
+                self._address, options=settings, timeout=timeouts_s, metadata_errors="replace", hwaccel=hardware
+            )
+        )
 
     def _open_stream(self) -> None:
         if self._container.format.name in NO_VIDEO_FORMATS:
@@ -86,8 +114,7 @@ class VideoFile(Source):
         self._stream: Any = streams[0]
         if self._stream.codec_context is None:
             raise SourceError(f"{self._path}: there is no decoder here for its video")
-        self._stream.thread_type = "NONE"
-        self._stream.codec_context.thread_count = 1
+        use_threads(self._stream, self._options.decode_threads)
         rate = self._stream.average_rate or self._stream.guessed_rate
         self._step_s = 1 / float(rate) if rate else 0.04
         self._pictures = self._decode()
@@ -168,7 +195,8 @@ class VideoFile(Source):
         return turned(to_picture(decoded, self._reformatter), self._turn(decoded))
 
     def _turn(self, decoded: Any) -> int:
-        return turn_of(decoded) if self._rotate is None else -self._rotate % 360
+        rotate = self._options.rotate
+        return turn_of(decoded) if rotate is None else -rotate % 360
 
     def remark(self) -> str | None:
         """Say how much was decoded where that is less than the file promises."""
@@ -203,11 +231,25 @@ def _up_to_first(pictures: Iterator[Any]) -> Iterator[Any]:
             return
 
 
-def _reason(error: BaseException, path: Path) -> str:
+def interruptible(call: Callable[[], Any]) -> Any:
+    """Make a call that a server may hold for seconds on another thread, so that Ctrl-C is answered meanwhile."""
+    done: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="open", daemon=True).start()
+    return done.result()
+
+
+def _reason(error: BaseException, path: str) -> str:
     text = getattr(error, "strerror", None) or str(error)
     if "Invalid data" not in text:
         return str(text)
-    head = beginning(path)
+    head = beginning(Path(path))
     if head[4:8] == b"ftyp" or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3", b"OggS"):
         return "it is damaged, or was cut off before it was finished"
     return "its format is not recognised"

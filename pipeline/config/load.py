@@ -82,6 +82,38 @@ def parse_set(text: str) -> Override:
     return Override(key.strip(), document.value, origin.name)
 
 
+def parse_sources(texts: Sequence[str]) -> list[object]:
+    """The values of `--source`: addresses, YAML files with a list of sources, or sources written as YAML: {url: 0}.
+
+    Raises `ConfigError`.
+    """
+    sources: list[object] = []
+    for text in texts:
+        origin = Origin(f"--source {text}")
+        if text.startswith(("{", "[{")):
+            value = parse_set(f"sources={text}").value
+        elif text.endswith((".yaml", ".yml")):
+            value = _list_in(Path(text), origin)
+        else:
+            value = text
+        sources += value if isinstance(value, list) else [value]
+    return sources
+
+
+def _list_in(path: Path, origin: Origin) -> list[object]:
+    text = _read(path)
+    try:
+        document = read_yaml(text, str(path))
+    except BadYaml as bad:
+        raise ConfigError(report([bad.problem], split_lines(text))) from None
+    value = document.value
+    if isinstance(value, dict) and list(value) == ["sources"]:
+        value = value["sources"]
+    if document.problems or not isinstance(value, list):
+        raise _refusal(origin, "the file must be a list of sources, such as '- url: rtsp://camera/stream'")
+    return value
+
+
 def _read(path: Path) -> str:
     """The text of the file, in UTF-8."""
     origin = Origin(str(path))

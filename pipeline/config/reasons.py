@@ -149,7 +149,8 @@ def _property(key: Key) -> dict[str, Any]:
     """The JSON schema of the setting that a key is, or is a part of."""
     for n in range(len(key) - 1, -1, -1):
         if isinstance(key[n], str) and (section := section_at(key[:n])):
-            return _properties(section).get(key[n], {})
+            schema = _properties(section).get(key[n], {})
+            return schema.get("items", schema) if key[n + 1 :] else schema
     return {}
 
 

@@ -27,11 +27,14 @@ from pydantic_core import CoreSchema
 
 from pipeline.config.values import (
     Address,
+    Crop,
     EmptyIsNone,
     FilePath,
     FolderPath,
     InputSize,
+    Ladder,
     NotYet,
+    Options,
     Rotation,
     SourceName,
     Text,
@@ -77,7 +80,8 @@ class SourceSettings(Section):
         description="Name in results and file names: letters, digits, _ . - (null: from the file or host).",
     )
     url: Address = Field(
-        description="File, folder, glob, or synthetic://640x480@30?frames=100 (cameras, streams: later)."
+        description="Camera number or device, rtsp://, http:// or other stream, file, folder, glob, "
+        "or synthetic://640x480@30?frames=100."
     )
     policy: Literal["auto", "every", "latest"] = Field(
         default="auto",
@@ -85,6 +89,28 @@ class SourceSettings(Section):
     )
     rotate: Rotation = Field(
         default="auto", description="Turn the picture, degrees clockwise (auto: as the file's rotation tag says)."
+    )
+    max_fps: float | None = Field(default=None, gt=0, description="Take at most so many pictures per second.")
+    crop: Crop | None = Field(
+        default=None, description="Take this part of the picture only: left, top, width, height in pixels."
+    )
+    transport: Literal["tcp", "udp"] = Field(default="tcp", description="How RTSP sends pictures.")
+    width: int | None = Field(default=None, ge=1, description="Of a camera's pictures (null: the camera's choice).")
+    height: int | None = Field(default=None, ge=1, description="Of a camera's pictures (null: the camera's choice).")
+    fps: float | None = Field(default=None, gt=0, description="Rate to ask a camera for (null: the camera's choice).")
+    open_timeout_s: float = Field(default=5.0, gt=0, description="Connect anew if no picture has come by then.")
+    read_timeout_s: float = Field(default=5.0, gt=0, description="Connect anew after such a silence.")
+    give_up_after_s: float | None = Field(
+        default=None, ge=0, description="End the run where a camera or stream is away for longer (null: never)."
+    )
+    decode_threads: int = Field(
+        default=1, ge=1, description="Threads of the decoder; each above 1 makes a stream one picture later."
+    )
+    hardware: Literal["cuda", "vaapi"] | None = Field(
+        default=None, description="Decode by hardware where that works, else by software."
+    )
+    ffmpeg_options: Options = Field(
+        default=(), description="FFmpeg's own options for opening, each NAME=VALUE; they win over ours."
     )
 
 
@@ -130,6 +156,18 @@ class DetectSettings(Section):
         default=None,
         description="Side or [height, width] of the model's input, pixels (null: the model's own).",
     )
+    every: int = Field(
+        default=1, ge=1, description="Detect in every n-th frame; the others take over what was found before."
+    )
+    on_overload: Literal["drop", "bypass"] = Field(
+        default="drop",
+        description="Where a live source is faster than the model: drop frames, or let them bypass it, with what was "
+        "found before.",
+    )
+    smaller_model: Text | None = Field(
+        default=None,
+        description="Model of the ladder's last step (null: the same model with an input of 3/4 the size).",
+    )
 
 
 class TrackSettings(Section):
@@ -153,6 +191,18 @@ class LatencySettings(Section):
         default=None,
         gt=0,
         description="Drop frames of sources with policy latest that are older, milliseconds (null: never).",
+    )
+    objective_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="Time from capture to delivery to hold for live sources, milliseconds, by stepping down the ladder "
+        "(null: do nothing).",
+    )
+    percentile: float = Field(default=95, gt=0, le=99.9, description="Part of the frames that must hold it, percent.")
+    ladder: Ladder = Field(
+        default=("stylize", "segment", "detect_every_2", "detect_every_3", "smaller_model"),
+        description="What to do without, first to last; all there are: stylize, segment, detect_every_2, "
+        "detect_every_3, smaller_model.",
     )
 
 
@@ -218,6 +268,13 @@ def _none_if_off(window: WindowSettings | None) -> WindowSettings | None:
     return window if window and window.enabled else None
 
 
+class TraceSettings(Section):
+    """Where every frame's time went."""
+
+    shorthand = "path"
+    path: FilePath = Field(description="JSON file, to be opened with ui.perfetto.dev or chrome://tracing.")
+
+
 class SinksSettings(Section):
     """Where results go; a sink that is off is None."""
 
@@ -229,10 +286,13 @@ class SinksSettings(Section):
         default=None, description="Show the result on the screen: true, or a mapping."
     )
     frames: FramesSettings | None = Field(default=None, description="Write pictures: a folder, or a mapping.")
+    trace: TraceSettings | None = Field(
+        default=None, description="Write each frame's waiting and working time at each station: a path, or a mapping."
+    )
 
     def paths(self) -> dict[str, Path]:
         """The file or folder of each sink that has one."""
-        sinks = {"record": self.record, "events": self.events, "frames": self.frames}
+        sinks = {"record": self.record, "events": self.events, "frames": self.frames, "trace": self.trace}
         return {name: sink.path for name, sink in sinks.items() if sink is not None}
 
 

@@ -83,6 +83,12 @@ def _later(enabled: bool) -> bool:
     return enabled
 
 
+def _option(text: str) -> str:
+    if not text.partition("=")[0].strip() or "=" not in text:
+        raise wrong("must be NAME=VALUE")
+    return text
+
+
 Text = Annotated[str, Field(min_length=1)]
 SourceName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 Address = Annotated[int | str, BeforeValidator(_address)]
@@ -102,6 +108,22 @@ Texts = Annotated[
     tuple[Text, ...], Field(strict=False), BeforeValidator(_texts, json_schema_input_type=Text | list[Text])
 ]
 """A list of texts; a single one may stand alone."""
+
+Options = Annotated[
+    tuple[Annotated[Text, AfterValidator(_option)], ...],
+    Field(strict=False),
+    BeforeValidator(_texts, json_schema_input_type=Text | list[Text]),
+]
+"""A list of NAME=VALUE."""
+
+_Place = Annotated[int, Field(ge=0)]
+_Length = Annotated[int, Field(ge=1)]
+Crop = Annotated[tuple[_Place, _Place, _Length, _Length], Field(strict=False)]
+"""Left, top, width and height in pixels."""
+
+Rung = Literal["stylize", "segment", "detect_every_2", "detect_every_3", "smaller_model"]
+Ladder = Annotated[tuple[Rung, ...], Field(strict=False)]
+"""What to do without, in this order, where the machine is too slow."""
 
 _Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
 InputSize = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -112,45 +113,105 @@ class PictureDetector:
         return self.read(self.engine.infer(buffer[None]), plan)
 
 
-class Detector(AsyncStage["tuple[Letterbox, Pending]"]):
+@dataclass(frozen=True)
+class Work:
+    """A frame that a model is working on."""
+
+    detector: PictureDetector
+    plan: Letterbox
+    pending: Pending
+
+
+@dataclass(frozen=True)
+class Load:
+    """Which frames are detected in, and where the model is too slow for all of them."""
+
+    every: int = 1
+    """Every n-th frame of a source; the others take over what was found before."""
+    bypass: bool = False
+    """Whether frames of live sources that find the model busy pass without it, instead of being dropped."""
+    smaller: tuple[ModelSpec, EngineOptions] | None = None
+    """A faster model to change to; None: there is none."""
+
+
+class Detector(AsyncStage[Work]):
     """The detection stage of a run."""
 
     name = "detect"
 
-    def __init__(self, spec: ModelSpec, engine: EngineOptions, options: DetectorOptions) -> None:
+    def __init__(
+        self, spec: ModelSpec, engine: EngineOptions, options: DetectorOptions, load: Load | None = None
+    ) -> None:
         """Nothing is compiled before `open`.
 
         Raises:
-            ConfigError: a class name that the model does not have.
+            ConfigError: a class name that a model does not have.
         """
-        _class_ids(options.classes, spec.labels)
-        self._spec, self._engine_options, self._options = spec, engine, options
+        load = load or Load()
+        self._models = [(spec, engine), *([load.smaller] if load.smaller else [])]
+        for each, _ in self._models:
+            _class_ids(options.classes, each.labels)
+        self._options = options
+        self._load = load
+        self.bypass = load.bypass
+        self.every, self.uses_smaller = load.every, False
+        self._detectors: list[PictureDetector] = []
+        self._seen: Counter[str] = Counter()
+        self._last: dict[str, tuple[Detections, tuple[str, ...]]] = {}
+
+    def degrade(self, every: int | None, smaller: bool) -> None:
+        """Do less from the next frame on, or again what was configured; from any thread.
+
+        Args:
+            every: detect in every n-th frame; None: as configured.
+            smaller: whether to use the smaller model, where there is one.
+        """
+        self.every = max(self._load.every, every or 1)
+        self.uses_smaller = smaller
 
     def open(self) -> None:
-        """Compile the model."""
-        self.engine = open_engine(self._spec, self._engine_options)
-        self._detector = PictureDetector(self._spec, self.engine, self._options)
-        self.in_flight = self.engine.requests
+        """Compile the models."""
+        for spec, options in self._models:
+            self._detectors.append(PictureDetector(spec, open_engine(spec, options), self._options))
+        self.in_flight = self._detectors[0].engine.requests
 
-    def submit(self, frame: Frame) -> tuple[Letterbox, Pending]:
+    def wants(self, frame: Frame) -> bool:
+        """Return whether it is the frame's turn."""
+        number = self._seen[frame.source]
+        self._seen[frame.source] += 1
+        return number % self.every == 0
+
+    def submit(self, frame: Frame) -> Work:
         """Start detection in one frame."""
-        plan, buffer = self._detector.letterbox(frame.picture)
-        return plan, self.engine.submit(buffer[None])
+        detector = self._detectors[-1 if self.uses_smaller else 0]
+        plan, buffer = detector.letterbox(frame.picture)
+        return Work(detector, plan, detector.engine.submit(buffer[None]))
 
-    def collect(self, frame: Frame, ticket: tuple[Letterbox, Pending]) -> None:
+    def collect(self, frame: Frame, ticket: Work) -> None:
         """Add the detections."""
-        plan, pending = ticket
-        frame.detections = self._detector.read(pending.result(), plan)
-        frame.labels = self._detector.labels
+        frame.detections = ticket.detector.read(ticket.pending.result(), ticket.plan)
+        frame.labels = ticket.detector.labels
+        self._last[frame.source] = frame.detections, frame.labels
+
+    def skip(self, frame: Frame) -> None:
+        """Take over what was found in the source's last frame that was detected in."""
+        last, frame.labels = self._last.get(frame.source, (Detections.empty(), self._detectors[0].labels))
+        frame.detections = last.clip(frame.width, frame.height)
+        frame.predicted = True
+
+    def end(self, source: str) -> None:
+        """Forget what was found."""
+        self._last.pop(source, None)
 
     def describe(self) -> str | None:
-        """Name the model and what ran it."""
-        return f"detect: {self.engine.describe()}" if hasattr(self, "engine") else None
+        """Name the models and what ran them."""
+        engines = ", else ".join(str(detector.engine.describe()) for detector in self._detectors)
+        return f"detect: {engines}" if engines else None
 
     def close(self) -> None:
-        """Give the engine back."""
-        if hasattr(self, "engine"):
-            self.engine.close()
+        """Give the engines back."""
+        for detector in self._detectors:
+            detector.engine.close()
 
 
 def _shapes(outputs: Outputs) -> dict[str, tuple[int, ...]]:

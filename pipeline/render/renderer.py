@@ -89,9 +89,10 @@ class Renderer(Stage):
         for (left, top, right, bottom), score, class_id in reversed(list(rows)):  # the best on top
             colour = class_colour(class_id)
             if self._options.boxes:
-                canvas.rectangle((left, top), (right - 1, bottom - 1), colour, thickness)
+                canvas.rectangle((left, top), (right - 1, bottom - 1), colour, 1 if frame.predicted else thickness)
             if self._options.labels:
-                _tag(canvas, (left, top), f"{frame.label(class_id)} {score:.2f}", scale, colour)
+                about = "~" if frame.predicted else ""
+                _tag(canvas, (left, top), f"{about}{frame.label(class_id)} {score:.2f}", scale, colour)
 
     def _draw_hud(self, canvas: Canvas, frame: Frame) -> None:
         pace = self._paces.setdefault(frame.source, Pace())

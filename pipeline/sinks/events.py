@@ -130,6 +130,8 @@ def frame_line(frame: Frame) -> dict[str, Any]:
         "detections": [] if frame.detections is None else _detections(frame, frame.detections),
         "faces": [],
     }
+    if frame.predicted:
+        record["predicted"] = True
     if frame.file is not None:
         record["file"] = str(frame.file)
     return record

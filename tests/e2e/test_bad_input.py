@@ -55,7 +55,7 @@ def desk(tmp_path: Path) -> Path:
         ("t*.mp4", "of a glob only images are taken"),
         ("synthetic://63x48", "must be even"),
         ("synthetic://x", "is not of the form"),
-        ("rtsp://user:s3cret@cam/live", "not supported by this version"),
+        ("rstp://user:s3cret@cam/live", "did you mean rtsp://"),
         ("x" * 300 + ".mp4", "File name too long"),
     ],
 )

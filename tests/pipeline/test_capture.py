@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.capture import Synthetic, VideoFile, make_source
+from pipeline.capture import SourceOptions, Synthetic, VideoFile, make_source
 from pipeline.capture.source import Damaged
 from pipeline.capture.step import in_step
 from pipeline.errors import SourceError
@@ -35,7 +35,7 @@ from tests.pipeline.videos import (
 
 def read(path: Path, rotate: int | None = None) -> tuple[VideoFile, list[Frame]]:
     """Open, read to the end, close."""
-    source = VideoFile("clip", path, rotate)
+    source = VideoFile("clip", path, SourceOptions(rotate=rotate))
     source.open()
     frames = [item for item in source.frames() if isinstance(item, Frame)]
     return source, frames
@@ -463,9 +463,20 @@ def test_an_address_of_no_pattern_is_refused(address: str) -> None:
         make_source("s", address)
 
 
-@pytest.mark.parametrize("address", ["rtsp://u:secret@cam/live", "http://cam/x.mp4", "srt+tls://x", 0])
-def test_what_this_version_does_not_read_is_said(address: str | int) -> None:
-    with pytest.raises(SourceError, match="not supported by this version") as caught:
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("rstp://u:secret@cam/live", "did you mean rtsp://"),
+        ("srt+tls://u:secret@x", "nothing here reads srt"),
+        ("rtsp:///live", "names no host"),
+        ("rtsp://cam:port/live", "is no address"),
+        ("rtsp://[fe80/live", "is no address"),
+        ("/dev/video999", "no camera /dev/video999"),
+        (999, "no camera /dev/video999"),
+    ],
+)
+def test_an_address_that_cannot_be_one_is_refused_at_once(address: str | int, message: str) -> None:
+    with pytest.raises(SourceError, match=message) as caught:
         make_source("s", address)
     assert "secret" not in str(caught.value)
 

@@ -139,7 +139,7 @@ MISTAKES = {
     ),
     "unheard-of key": (
         "sinks: {zzz: 1}",
-        "config.yaml:1:9: unknown key 'zzz' in sinks; the keys are record, events, window, frames\n"
+        "config.yaml:1:9: unknown key 'zzz' in sinks; the keys are record, events, window, frames, trace\n"
         "    1 | sinks: {zzz: 1}\n"
         "      |         ^^^",
     ),
@@ -221,7 +221,7 @@ MISTAKES = {
     ),
     "value for a section": (
         "latency: 5",
-        "config.yaml:1:10: latency: 5 is not a mapping [max_age_ms]\n    1 | latency: 5\n      |          ^",
+        "config.yaml:1:10: latency: 5 is not a mapping [max_age_ms, objective_ms, percentile, ladder]\n    1 | latency: 5\n      |          ^",
     ),
     "value for a list": (
         "sources: a.mp4",
@@ -536,6 +536,9 @@ def test_options_win_over_the_file_and_later_ones_over_earlier_ones() -> None:
         "detect.classes": "default",
         "detect.class_agnostic": "default",
         "detect.input_size": "default",
+        "detect.every": "default",
+        "detect.on_overload": "default",
+        "detect.smaller_model": "default",
     }
 
 

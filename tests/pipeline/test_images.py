@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.capture import Images, make_source
+from pipeline.capture import Images, SourceOptions, make_source
 from pipeline.capture.images import find_images, read_image
 from pipeline.capture.source import Damaged
 from pipeline.errors import SourceError
@@ -27,7 +27,7 @@ def save(path: Path, level: int = 90) -> Path:
 
 
 def read(place: str | Path, rotate: int | None = None) -> tuple[Images, list[Frame | Damaged]]:
-    source = make_source("images", str(place), rotate)
+    source = make_source("images", str(place), SourceOptions(rotate=rotate))
     assert isinstance(source, Images)
     source.open()
     items = list(source.frames())

@@ -570,9 +570,10 @@ def test_a_report_that_hangs_does_not_outlive_a_stop(stuck: threading.Event) -> 
 
 def test_an_abandoned_thread_that_comes_back_changes_nothing(stuck: threading.Event) -> None:
     trouble = Trouble("stage.process", ValueError("late"), stuck)
-    runner = Runner([FakeSource(frames=None)], [FakeStage(trouble=trouble)], [FakeSink()])
+    stage = FakeStage(trouble=trouble)
+    runner = Runner([FakeSource(frames=None)], [stage], [FakeSink()])
     runner.start()
-    until(lambda: runner.ledger.accounts["cam"].captured > 5)
+    until(lambda: ("cam", 5) in stage.seen)
     stop(runner)
     before = runner.summary()
     stuck.set()
