@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.assemble import assemble
+from pipeline.capture.source import SourceState
 from pipeline.config.load import Override, load_settings
 from pipeline.config.settings import Settings
 from pipeline.frame import Frame
@@ -88,6 +89,11 @@ class Pipeline:
     def summary(self) -> dict[str, Any]:
         """Return frames, fps, latency and percentiles per stage, as in the last line of `events.jsonl`."""
         return self.runner.summary()
+
+    @property
+    def states(self) -> dict[str, SourceState]:
+        """The last state of each live source: connecting, streaming, stalled, waiting (with a reason), stopped."""
+        return dict(self.runner.states)
 
     def close(self) -> None:
         """Stop the run where it is, and close its files."""

@@ -13,6 +13,7 @@ import typer
 
 from engines.errors import FrameloomError
 from tools import benchmark, config, demo, doctor, engines, evaluate, models, run
+from tools.terminal import LogLines
 
 app = typer.Typer(
     name="frameloom",
@@ -35,7 +36,8 @@ app.add_typer(config.app, name="config")
 def main() -> None:
     """Run the command line; the entry point `frameloom`."""
     debug, verbose = _take_flag("--debug"), _take_flag("--verbose")
-    logging.basicConfig(level=logging.INFO if verbose or debug else logging.WARNING, format="%(name)s: %(message)s")
+    level = logging.INFO if verbose or debug else logging.WARNING
+    logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[LogLines()])
     logging.getLogger("libav").setLevel(logging.INFO if debug else logging.CRITICAL)  # FFmpeg's own lines
     try:
         app()

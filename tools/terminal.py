@@ -1,7 +1,8 @@
-"""What a run shows on the terminal: a progress bar while it goes on, a summary at its end."""
+"""What a run shows on the terminal: log lines, a progress bar while it goes on, a summary at its end."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -30,6 +31,15 @@ if TYPE_CHECKING:
     from engines.download import Progress as ProgressCallback
 
 REFRESH_S = 0.25
+
+
+class LogLines(logging.StreamHandler[Any]):
+    """Log lines on standard error as it is now: a progress bar replaces it, to keep lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class RunProgress:
@@ -73,7 +83,14 @@ class RunProgress:
             for name, task in self._tasks.items():
                 done = self._runner.ledger.accounts[name].delivered
                 speed = self._progress.tasks[task].speed or 0.0
-                self._progress.update(task, completed=done, fps=speed)
+                self._progress.update(task, completed=done, fps=speed, description=self._describe(name))
+
+    def _describe(self, name: str) -> str:
+        """Return a source's name, and what it is doing where that is not to send pictures."""
+        state = self._runner.states.get(name)
+        if state is None or state.state == "streaming":
+            return name
+        return f"{name} {state.state}" + (f" ({state.reason})" if state.reason else "")
 
 
 class Output(Console):
@@ -137,10 +154,11 @@ def _sources_table(summary: dict[str, Any]) -> Table:
 def _stages_table(summary: dict[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("ms per frame")
-    for heading in ("p50", "p95", "p99"):
+    for heading in ("p50", "p95", "p99", "waited p50", "p95", "p99"):
         table.add_column(heading, justify="right")
     for name, values in summary["stages"].items():
-        table.add_row(name, *("-" if value is None else f"{value:.1f}" for value in values.values()))
+        figures = (*values.values(), *summary["waits"][name].values())
+        table.add_row(name, *("-" if value is None else f"{value:.1f}" for value in figures))
     return table
 
 
