@@ -116,8 +116,7 @@ class Recorder(Sink):
         if self._options.layout != "grid":
             self._recording(frame.source).write(planes, time_s)
         if self._grid is not None:
-            start_s = self._grid_starts.setdefault(frame.source, time_s)
-            self._write_grid(self._grid.add(frame.source, round(time_s - start_s, 6), planes))
+            self._write_grid(self._grid.add(frame.source, self._grid_time(frame), planes))
 
     def end(self, source: str) -> None:
         """Finish the source's file."""
@@ -151,6 +150,12 @@ class Recorder(Sink):
         if not self._sources[frame.source].live:
             return frame.pts
         return frame.captured_at - self._starts.setdefault(frame.source, frame.captured_at)
+
+    def _grid_time(self, frame: Frame) -> float:
+        """Media time of a file from its first picture; of live sources the clock that they share."""
+        live = self._sources[frame.source].live
+        time_s = frame.captured_at if live else frame.pts
+        return round(time_s - self._grid_starts.setdefault("" if live else frame.source, time_s), 6)
 
     def _path(self, name: str | None) -> Path:
         """Return the file of a source, or of the grid."""

@@ -41,7 +41,7 @@ distance of keyframes that cameras offer."""
 LET_GO = 3
 """Threads that may be held by a library at a time; then no further connection is tried until one comes back."""
 CLOSE_WITHIN_S = 0.25
-"""Seconds that `close` waits for the connection's thread."""
+"""Seconds from a stop that `close` waits for the connection's thread."""
 
 NEXT: Final[dict[State, tuple[State, ...]]] = {
     "connecting": ("streaming", "waiting", "stopped"),
@@ -205,14 +205,16 @@ class LiveSource(Source):
 
     def stop(self) -> None:
         """End, wherever it is."""
-        self._stopped.set()
+        if not self._stopped.is_set():
+            self._stopped_at = time.monotonic()
+            self._stopped.set()
         if self._link is not None:
             self._link.close()
 
     def close(self) -> None:
-        """Give the connection's thread a moment to end."""
+        """Give the connection's thread a moment to end, the same for all sources that were stopped together."""
         self.stop()
-        deadline = time.monotonic() + CLOSE_WITHIN_S
+        deadline = self._stopped_at + CLOSE_WITHIN_S
         for link in self._links():
             link.join(max(0.0, deadline - time.monotonic()))
 
