@@ -24,6 +24,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from engines.masking import mask_passwords
 from pipeline.errors import SinkError
 from pipeline.runner import Runner
 
@@ -35,6 +36,10 @@ REFRESH_S = 0.25
 
 class LogLines(logging.StreamHandler[Any]):
     """Log lines on standard error as it is now: a progress bar replaces it, to keep lines above itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line without passwords, whoever wrote it."""
+        return mask_passwords(super().format(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""

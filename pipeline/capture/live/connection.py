@@ -28,8 +28,10 @@ from pipeline.capture.live.failure import Unsupported
 from pipeline.capture.options import LiveOptions, SourceOptions
 from pipeline.picture import Picture
 
-ANALYSE_US = 200_000
-"""Microseconds of an RTSP stream that FFmpeg looks at before the first picture."""
+ANALYSE_RTSP_US, ANALYSE_US = 200_000, 1_000_000
+"""Microseconds of a stream that FFmpeg looks at before the first picture: RTSP announces its codecs beforehand. FFmpeg's
+own 5 s would all pass where an RTMP stream has no sound."""
+PROBE_RTSP_BYTES = 200_000
 PACED = ("hls", "dash")
 """Formats that come in pieces of many seconds; their pictures are given at the pace of their timestamps."""
 COMPLETE_S = 1.0
@@ -74,14 +76,14 @@ def way_to(url: str, live: LiveOptions) -> Way:
         options = {
             "rtsp_transport": live.transport,
             "allowed_media_types": "video",
-            "analyzeduration": str(ANALYSE_US),
-            "probesize": str(ANALYSE_US),
+            "analyzeduration": str(ANALYSE_RTSP_US),
+            "probesize": str(PROBE_RTSP_BYTES),
             "timeout": timeout_us,
         }
     elif scheme in ("http", "https", "rtmp", "rtmps", "tcp", "tls"):
-        options = {"rw_timeout": timeout_us}
-    elif scheme in ("udp", "srt"):
-        options = {"timeout": timeout_us}
+        options = {"analyzeduration": str(ANALYSE_US), "rw_timeout": timeout_us}
+    else:
+        options = {"analyzeduration": str(ANALYSE_US), "timeout": timeout_us}
     return Way(url, None, options | dict(live.ffmpeg))
 
 

@@ -25,7 +25,7 @@ REASONS: tuple[tuple[Kinds, Reason], ...] = (
     (socket.gaierror, "dns"),
     ((av.HTTPUnauthorizedError, av.HTTPForbiddenError, PermissionError), "auth"),
     ((TimeoutError, av.ExitError), "timeout"),  # ExitError: PyAV's own deadline has interrupted the call
-    ((av.ProtocolNotFoundError, av.DemuxerNotFoundError, av.DecoderNotFoundError), "unsupported"),
+    ((av.DemuxerNotFoundError, av.DecoderNotFoundError), "unsupported"),
     ((av.HTTPClientError, av.HTTPServerError, ConnectionError), "refused"),
     (EOFError, "eof"),
     (av.InvalidDataError, "decode"),

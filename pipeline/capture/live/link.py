@@ -19,6 +19,7 @@ import av
 
 from pipeline.capture.live.connection import Arrival, Connection
 from pipeline.capture.live.failure import Failure, Unsupported, failure_of
+from pipeline.errors import SourceError
 from pipeline.mailbox import EndOfSource, Mailbox
 
 AHEAD = 2
@@ -34,7 +35,7 @@ class Ending:
     failure: Failure | None
     """None: a recording has been read to its end."""
     error: BaseException | None = None
-    """What is nobody's outage: a mistake in the program."""
+    """What waiting does not mend: a protocol that is not there, a mistake in the program."""
 
 
 class Incoming(Protocol):
@@ -115,6 +116,10 @@ class Link:
     def _end(self) -> Ending:
         try:
             is_complete = self._follow()
+        except av.ProtocolNotFoundError:
+            scheme = urlsplit(self._url).scheme
+            error = SourceError(f"{self._name}: {scheme}:// is not built into the FFmpeg that PyAV brings here")
+            return Ending(self._name, self._clock(), None, error)
         except (av.FFmpegError, OSError, Unsupported) as error:
             return Ending(self._name, self._clock(), self._explain(error))
         except BaseException as error:
