@@ -12,7 +12,7 @@ from pipeline.errors import SourceError
 
 CAMERA = re.compile(r"/dev/(video\d+|v4l/.+)")
 SCHEMES = (
-    *("rtsp", "rtsps", "rtspt", "rtspu", "rtmp", "rtmps", "rtmpt", "rtmpe", "rtmpte", "rtmpts", "http", "https", "hls"),
+    *("rtsp", "rtsps", "rtspt", "rtspu", "rtmp", "rtmps", "rtmpt", "rtmpe", "rtmpte", "rtmpts", "http", "https"),
     *("tcp", "tls", "udp", "rtp", "srtp", "srt", "mmsh", "mmst", "ftp", "sftp"),
 )
 """What FFmpeg reads from a network; builds of it differ."""
@@ -57,7 +57,7 @@ def check_network(url: str) -> None:
         near = swapped or difflib.get_close_matches(scheme, SCHEMES, n=1)
         hint = f"did you mean {near[0]}://?" if near else f"known are: {', '.join(SCHEMES)}"
         raise SourceError(f"{shown}: nothing here reads {parts.scheme}:// addresses; {hint}")
-    if not host and parts.scheme.lower() not in ("udp", "rtp", "srtp", "hls"):
+    if not host and parts.scheme.lower() not in ("udp", "rtp", "srtp"):
         raise SourceError(f"{shown} names no host")
 
 
