@@ -223,6 +223,24 @@ def encoder_problem(name: str) -> str | None:
     return None
 
 
+def _hardware_decoding() -> Iterator[Check]:
+    from pipeline.capture.hardware import KINDS, problem_of
+
+    problems = {kind: problem_of(kind) for kind in KINDS}
+    works = [kind for kind, problem in problems.items() if problem is None]
+    text = f"works by {', '.join(works)}" if works else "; ".join(f"{kind}: {why}" for kind, why in problems.items())
+    advice = "" if works else "only for `hardware:` of a source; software decodes instead"
+    yield Check("hardware decoding", "ok" if works else "missing", text, advice)
+
+
+def _cameras() -> Iterator[Check]:
+    from pipeline.capture.live.camera import cameras
+
+    found = cameras()
+    advice = "" if found else "plug one in, or use streams and files; the user must be in the group video"
+    yield Check("cameras", "ok" if found else "missing", ", ".join(found) or "none", advice)
+
+
 def _display() -> Iterator[Check]:
     from pipeline.sinks.window import display_problem
 
@@ -279,6 +297,8 @@ CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
     _gpu,
     _cpu,
     _codecs,
+    _hardware_decoding,
+    _cameras,
     _display,
     _cache,
     _models,

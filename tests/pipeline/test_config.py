@@ -221,7 +221,8 @@ MISTAKES = {
     ),
     "value for a section": (
         "latency: 5",
-        "config.yaml:1:10: latency: 5 is not a mapping [max_age_ms, objective_ms, percentile, ladder]\n    1 | latency: 5\n      |          ^",
+        "config.yaml:1:10: latency: 5 is not a mapping [max_age_ms, objective_ms, percentile, ladder]\n"
+        "    1 | latency: 5\n      |          ^",
     ),
     "value for a list": (
         "sources: a.mp4",

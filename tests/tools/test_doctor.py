@@ -155,3 +155,13 @@ def test_models_at_hand_are_named_and_a_wrong_one_is_a_problem(tmp_path: Path) -
     (tmp_path / "cache" / "models").mkdir(parents=True)
     (tmp_path / "cache" / "models" / "yolox_nano.onnx").write_bytes(b"wrong")
     assert next(checks._models()).status == "problem"
+
+
+def test_hardware_decoding_without_a_device_says_why_and_that_software_decodes() -> None:
+    (check,) = checks._hardware_decoding()
+    assert check.status == "ok" or ("cuda: " in check.text and "software decodes" in check.advice)
+
+
+def test_cameras_are_named_or_there_are_none() -> None:
+    (check,) = checks._cameras()
+    assert (check.status == "ok") == ("/dev/video" in check.text)

@@ -29,8 +29,8 @@ from pipeline.capture.options import LiveOptions, SourceOptions
 from pipeline.picture import Picture
 
 ANALYSE_RTSP_US, ANALYSE_US = 200_000, 1_000_000
-"""Microseconds of a stream that FFmpeg looks at before the first picture: RTSP announces its codecs beforehand. FFmpeg's
-own 5 s would all pass where an RTMP stream has no sound."""
+"""Microseconds of a stream that FFmpeg looks at before the first picture: RTSP announces its codecs beforehand.
+FFmpeg's own 5 s would all pass where an RTMP stream has no sound."""
 PROBE_RTSP_BYTES = 200_000
 PACED = ("hls", "dash")
 """Formats that come in pieces of many seconds; their pictures are given at the pace of their timestamps."""
