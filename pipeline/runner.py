@@ -65,6 +65,8 @@ LANE = 2
 """Frames that wait before a stage; more would only add latency."""
 SINK_LANE = 4
 """Frames that wait before a sink: room for a keyframe that takes longer."""
+BURST = 16
+"""Frames that may wait besides, where frames bypass a busy stage: they leave it together with the one before them."""
 OUTLET = "iteration"
 """What the reader of an outlet is called among the sinks' drops."""
 AnyWorker = TypeVar("AnyWorker", SourceWorker, SinkWorker)
@@ -103,6 +105,7 @@ class Runner:
         self.abandoned = 0
         self._policies = {source.info.name: _policy(source, policies or {}) for source in sources}
         self._max_age_s = max_age_s
+        self._burst = BURST if any(isinstance(stage, AsyncStage) and stage.bypass for stage in stages) else 0
         self._governor = governor
         self._delivery: list[Mailbox[Frame]] = []
         self._outlets: list[Mailbox[Frame]] = []
@@ -159,7 +162,7 @@ class Runner:
         self._stage_workers.append(SubmitWorker(stage, inbox, requests, in_hand, self, make_room))
 
     def _mailbox(self, capacity: int, on_drop: Callable[[Sourced, str], None]) -> Mailbox[Frame]:
-        return Mailbox(self._policies, capacity, on_drop, self._max_age_s)
+        return Mailbox(self._policies, capacity + self._burst, on_drop, self._max_age_s)
 
     def _delivery_box(self, on_drop: Callable[[Sourced, str], None], capacity: int) -> Mailbox[Frame]:
         box = self._mailbox(capacity, on_drop)
