@@ -6,12 +6,15 @@ is not. With FRAMELOOM_NO_SKIPS=1 a skip fails the run, except for what a machin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers import rtsp
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 MAY_SKIP = ("native bf16", "NVIDIA GPU")
@@ -42,6 +45,15 @@ def disk_of(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield mount
     for place in mounted:
         subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.fixture
+def rtsp_server() -> Iterator[Callable[..., rtsp.RtspServer]]:
+    """Starts RTSP servers with the settings of `RtspServer`; ends them after the test; skips where none can run."""
+    if reason := rtsp.missing():
+        pytest.skip(reason)
+    with contextlib.ExitStack() as running:
+        yield lambda **settings: running.enter_context(rtsp.RtspServer(**settings))
 
 
 @pytest.hookimpl(trylast=True)
