@@ -1,11 +1,12 @@
 # make demo    sets itself up, then detects objects in two real clips: see demo/
 # make test    sets itself up, then checks style and types and runs the tests
+# make test-v4l2    sets itself up, then tests capture from a real V4L2 camera in a small machine (QEMU): 5 minutes
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo setup test lint types unit bench clean
+.PHONY: demo setup test test-v4l2 lint types unit bench clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/frameloom demo --out demo
@@ -23,6 +24,9 @@ types:
 
 unit:
 	$(VENV)/bin/pytest
+
+test-v4l2: setup
+	$(VENV)/bin/python -m tests.v4l2
 
 bench: $(VENV)/.installed
 	$(VENV)/bin/frameloom bench

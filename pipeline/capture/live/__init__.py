@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 
 from engines.masking import mask_passwords
 from pipeline.capture.address import check_network, is_camera
-from pipeline.capture.live.camera import check_camera, connect_camera, device_of, ways_to
+from pipeline.capture.live.camera import CameraConnection, check_camera, device_of
 from pipeline.capture.live.connection import Connection, way_to
-from pipeline.capture.live.link import Link
+from pipeline.capture.live.link import Connected, Link
 from pipeline.capture.live.source import LiveSource
 from pipeline.capture.options import SourceOptions
 from pipeline.capture.source import SourceInfo
@@ -27,7 +28,7 @@ def make_live(name: str, url: str | int, options: SourceOptions) -> LiveSource:
     if is_camera(url):
         address = device_of(url)
         check_camera(address)
-        connect = partial(connect_camera, ways_to(address, live), partial(Connection, name, options=options))
+        connect: Callable[[], Connected] = partial(CameraConnection, name, address, options, told=set())
     else:
         address = str(url)
         check_network(address)

@@ -19,18 +19,24 @@ from pipeline.errors import (
     SourceError,
 )
 
+class Unsupported(Exception):
+    """What was opened has no pictures that can be decoded here."""
+
+
 Kinds = type[BaseException] | tuple[type[BaseException], ...]
 
 REASONS: tuple[tuple[Kinds, Reason], ...] = (
     (socket.gaierror, "dns"),
     ((av.HTTPUnauthorizedError, av.HTTPForbiddenError, PermissionError), "auth"),
     ((TimeoutError, av.ExitError), "timeout"),  # ExitError: PyAV's own deadline has interrupted the call
-    ((av.DemuxerNotFoundError, av.DecoderNotFoundError), "unsupported"),
-    ((av.HTTPClientError, av.HTTPServerError, ConnectionError), "refused"),
+    ((Unsupported, av.DemuxerNotFoundError, av.DecoderNotFoundError), "unsupported"),
+    ((av.HTTPClientError, av.HTTPServerError, ConnectionRefusedError), "refused"),
     (EOFError, "eof"),
     (av.InvalidDataError, "decode"),
 )
 """The first that fits."""
+CERTAIN = ("dns", "auth", "unsupported")
+"""True however late it is said: cameras take their time to refuse a password."""
 REFUSALS = (errno.EBUSY, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOENT)
 
 
@@ -54,10 +60,6 @@ class Failure:
         return kinds.get(self.reason, SourceError)(f"{name}: {self.reason}: {self.text}")
 
 
-class Unsupported(Exception):
-    """What was opened has no pictures that can be decoded here."""
-
-
 def failure_of(error: BaseException, url: str, opened: bool, silent_s: float, timeout_s: float) -> Failure:
     """Say why a connection failed.
 
@@ -70,11 +72,9 @@ def failure_of(error: BaseException, url: str, opened: bool, silent_s: float, ti
             (`InvalidDataError` of a stopped RTSP server).
     """
     text = mask_passwords(_words(error).replace(url, "").strip(" :'\""))
-    if silent_s >= 0.9 * timeout_s:
-        return Failure("timeout", f"nothing came for {silent_s:.1f} s ({text})")
-    if isinstance(error, Unsupported):
-        return Failure("unsupported", text)
     reason = next((reason for kinds, reason in REASONS if isinstance(error, kinds)), None)
+    if reason not in CERTAIN and silent_s >= 0.9 * timeout_s:
+        return Failure("timeout", f"nothing came for {silent_s:.1f} s ({text})")
     if reason is None:
         gone = opened and getattr(error, "errno", None) not in REFUSALS
         reason = "eof" if gone else "refused"

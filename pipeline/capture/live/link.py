@@ -11,16 +11,19 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import av
 
+from pipeline.capture.live.camera import CameraConnection
 from pipeline.capture.live.connection import Arrival, Connection
 from pipeline.capture.live.failure import Failure, Unsupported, failure_of
 from pipeline.errors import SourceError
 from pipeline.mailbox import EndOfSource, Mailbox
+
+Connected: TypeAlias = Connection | CameraConnection
 
 AHEAD = 2
 """Pictures that may wait for whoever takes them."""
@@ -66,7 +69,7 @@ class Link:
         self,
         name: str,
         url: str,
-        connect: Callable[[], Connection],
+        connect: Callable[[], Connected],
         timeouts_s: tuple[float, float],
         clock: Callable[[], float],
     ) -> None:
@@ -82,7 +85,8 @@ class Link:
         self._name, self._url, self._connect, self._clock = name, url, connect, clock
         self._open_timeout_s, self._read_timeout_s = timeouts_s
         self._box: Mailbox[Arrival | Ending] = Mailbox({name: "every"}, AHEAD)
-        self._connection: Connection | None = None
+        self._connection: Connected | None = None
+        self._closed = False
         self._begun_at = clock()
         self._thread = threading.Thread(target=self._run, name=f"link.{name}", daemon=True)
         self._thread.start()
@@ -94,7 +98,9 @@ class Link:
 
     def close(self) -> None:
         """Let go."""
+        self._closed = True
         self._box.close()
+        self._interrupt()
 
     def join(self, timeout_s: float) -> None:
         """Wait for its thread."""
@@ -131,13 +137,20 @@ class Link:
         """Open, read to the end, close; return whether it was a recording's end."""
         resolve(self._url)
         connection = self._connection = self._connect()
+        if self._closed:  # while it was being opened
+            self._interrupt()
         try:
             self._read(connection)
             return connection.is_complete
         finally:
             connection.close()
 
-    def _read(self, connection: Connection) -> None:
+    def _interrupt(self) -> None:
+        """End a wait for a camera; a wait inside FFmpeg cannot be ended."""
+        if isinstance(self._connection, CameraConnection):
+            self._connection.interrupt()
+
+    def _read(self, connection: Connected) -> None:
         for arrival in connection.arrivals():
             if not self._box.put(arrival):
                 return

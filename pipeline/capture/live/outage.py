@@ -4,11 +4,13 @@ The first retry comes at once, because most interruptions are a server's restart
 30 s the pause grows from 0.1 to 0.5 s: a camera that is rebooted is back within half a second of being ready. Later it
 doubles up to 30 s, so that a month's outage costs nothing. Every pause varies, or all cameras of a building would
 come back in step. A camera that takes a connection, sends one picture and hangs up is still in its outage: only ten
-pictures end it. A refused password waits: cameras lock out who tries too often.
+pictures end it. A server that gives those at once and hangs up is not asked all the time either: what breaks off within
+a second of the last time is not tried again at once. A refused password waits: cameras lock out who tries too often.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from pipeline.capture.source import Reason
@@ -23,6 +25,8 @@ JITTER = 0.2
 """Part by which a pause is shortened at random (after a refused password: lengthened)."""
 OVER_AFTER = 10
 """Pictures that end an outage."""
+SOON_S = 1.0
+"""Outages that begin so soon after the last failure pause at once for FAST_S."""
 
 
 class Outage:
@@ -36,6 +40,7 @@ class Outage:
         """
         self._random = random
         self._pictures = 0
+        self._failed_at = -math.inf
         self._reset()
 
     def _reset(self) -> None:
@@ -53,6 +58,8 @@ class Outage:
         self._pictures = 0
         if self.began_at is None:
             self.began_at = now
+            self._pause_s = FAST_S if now - self._failed_at < SOON_S else 0.0
+        self._failed_at = now
         pause_s = self._pause_s
         fast = now - self.began_at < FAST_FOR_S
         self._pause_s = min(max(2 * pause_s, FIRST_S), FAST_S if fast else SLOW_S)

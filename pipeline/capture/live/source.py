@@ -14,6 +14,7 @@ thread that can be let go (see `link`).
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -130,16 +131,15 @@ class LiveSource(Source):
                 if item.error is not None:
                     raise item.error
                 return item.failure
-            if item is not None and item.picture is not None:
-                decoded_at = now
-            if now - decoded_at > UNDECODABLE_S:
-                return Failure("decode", f"not one picture could be used for {now - decoded_at:.0f} s")
             if item is not None:
+                decoded_at = decoded_at if item.picture is None else now
                 yield self._take(item)
                 taken_at = self._clock()  # not before: a slow reader may have held us up
                 decoded_at += taken_at - now
             elif not self._stopped.is_set() and (failure := self._silence(now - max(taken_at, link.heard_at))):
                 return failure
+            if link.heard_at - decoded_at > UNDECODABLE_S:
+                return Failure("decode", f"not one picture could be used for {link.heard_at - decoded_at:.0f} s")
         return None
 
     def _silence(self, silent_s: float) -> Failure | None:
@@ -155,15 +155,22 @@ class LiveSource(Source):
         pause_s = self._outage.failed(failure.reason, now)
         if self._stopped.is_set():
             return
-        if self._live.give_up_after_s is not None and self._outage.lasted_s(now) >= self._live.give_up_after_s:
-            raise failure.error(self.info.name, self._index > 0)
+        self._hold_on(0.0, failure)
         log = logger.warning if new else logger.info
         log("%s: %s: %s; next attempt in %.1f s", self.info.name, failure.reason, failure.text, pause_s)
         self._enter("waiting", failure.reason)
-        self._pause(pause_s)
+        self._hold_on(pause_s, failure)
         while len(self._let_go) >= LET_GO and not self._stopped.is_set():
-            self._pause(1.0)
+            self._hold_on(1.0, failure)
             self._let_go = [each for each in self._let_go if each.is_alive]
+
+    def _hold_on(self, pause_s: float, failure: Failure) -> None:
+        """Pause, for as long as there is patience with this outage; then raise it as the run's error."""
+        patience_s = self._live.give_up_after_s
+        left_s = math.inf if patience_s is None else patience_s - self._outage.lasted_s(self._clock())
+        self._pause(max(0.0, min(pause_s, left_s)))
+        if left_s <= pause_s and not self._stopped.is_set():
+            raise failure.error(self.info.name, self._index > 0)
 
     def _enter(self, state: State, reason: Reason | None = None) -> None:
         if state == self._state:

@@ -142,7 +142,8 @@ class LiveClock:
     def _drawn(self, step: float) -> float:
         """Return the step that brings media time nearer to arrival, if it stays away."""
         error = self._pts + step - self._due_s
-        if abs(error) <= (SLACK_S if self._far_at is None else SLACK_S / 2):
+        drawing = self._far_at is not None and self._last_at - self._far_at > STEADY_S
+        if abs(error) <= (SLACK_S / 2 if drawing else SLACK_S):
             self._far_at = None
             return step
         if self._far_at is None or abs(error) < self._far_s - SLACK_S:
