@@ -22,6 +22,7 @@ import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperGroup
 
 from engines.engine import EngineOptions
 from engines.spec import ModelSpec
@@ -35,6 +36,22 @@ from tools.terminal import download_progress
 Result = TypeVar("Result")
 
 
+class VideoUnlessNamed(TyperGroup):
+    """`bench street.mp4` is short for `bench video street.mp4`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command's name in front where none is given."""
+        named = args and (args[0] in self.commands or args[0] == "--help")
+        return super().parse_args(ctx, args if named else ["video", *args])
+
+
+app = typer.Typer(
+    cls=VideoUnlessNamed,
+    help="Measure. `frameloom bench street.mp4` is short for `frameloom bench video street.mp4`.",
+)
+
+
+@app.command("video")
 def bench(
     video: Annotated[Path | None, typer.Argument(help="Video to run on; without it, a demo clip.")] = None,
     model: Annotated[str, typer.Option(help="Name of a known YOLOX model, or its ONNX file.")] = "yolox-nano",

@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from engines.errors import FrameloomError
-from tools import benchmark, config, demo, doctor, engines, evaluate, models, run
+from tools import benchmark, config, demo, doctor, engines, evaluate, models, run, soak
 from tools.terminal import LogLines
 
 app = typer.Typer(
@@ -26,7 +26,8 @@ app = typer.Typer(
 app.command()(run.run)
 app.command()(demo.demo)
 app.add_typer(models.app, name="models")
-app.command()(benchmark.bench)
+benchmark.app.command()(soak.soak)
+app.add_typer(benchmark.app, name="bench")
 app.add_typer(engines.app, name="engines")
 app.add_typer(evaluate.app, name="eval")
 app.command()(doctor.doctor)

@@ -48,6 +48,7 @@ class Seen:
     pts: float
     captured_at: float
     wall_time: float
+    """0 where its source has none."""
     stamped_s: float | None
     """UTC seconds that the server wrote into the picture; None where they cannot be read."""
     latency_s: float
@@ -72,11 +73,10 @@ class Witness(Sink):
 
     def consume(self, frame: Frame) -> None:
         planes = frame.picture.planes
-        value = None if planes is None else barcode.read(planes.y)
+        value = barcode.read(frame.image if planes is None else planes.y)
         stamped_s = None if value is None else value / 1e6
-        assert frame.wall_time is not None
         latency_s = frame.free_since - frame.captured_at
-        seen = Seen(frame.index, frame.pts, frame.captured_at, frame.wall_time, stamped_s, latency_s)
+        seen = Seen(frame.index, frame.pts, frame.captured_at, frame.wall_time or 0.0, stamped_s, latency_s)
         self.frames.setdefault(frame.source, []).append(seen)
 
     def source_changed(self, state: SourceState) -> None:

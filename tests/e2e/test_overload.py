@@ -21,7 +21,7 @@ import pytest
 
 from engines.engine import EngineOptions, open_engine
 from pipeline.assemble import find_model
-from tests.e2e import watch
+from tests.e2e import live, watch
 from tests.e2e.program import MODELS, events, times_of
 from tests.e2e.watch import Seen
 from tests.servers.rtsp import RtspServer
@@ -62,7 +62,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def camera() -> Iterator[RtspServer]:
-    with RtspServer() as server:
+    with live.camera() as server:
         yield server
 
 

@@ -7,6 +7,7 @@ JSON. `Watch` starts one and reads what it says.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -144,6 +145,9 @@ def watch_ours(config: str, seconds: str) -> None:
             if not notes.add(luma_of(frame), **times_of(frame)):
                 break
     notes.tell(pipeline.summary())
+    if pipeline.runner.abandoned:  # as `frameloom run` does: its threads would be in the way of an orderly end
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def luma_of(frame: Frame) -> npt.NDArray[Any]:

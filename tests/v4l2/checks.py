@@ -18,11 +18,8 @@ import pytest
 from tests.e2e.program import times_of
 from tests.pipeline.videos import look_into
 from tests.v4l2.camera import DEVICE, lose_buffers, plug_in, press, unplug
-from tests.v4l2.program import BACK_S, START_S, Run
+from tests.v4l2.program import BACK_S, FEW, START_S, Run
 
-FEW = 15
-"""Frames."""
-STOP_S = 2.0
 AWAY_S = 2.0
 """Long enough for several attempts in vain."""
 BARS = [(191, 191, 191), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 191), (191, 0, 0), (0, 0, 191), (0, 0, 0)]
@@ -96,7 +93,7 @@ def test_a_size_that_the_camera_does_not_have_becomes_one_that_it_has(start: Sta
 
 def test_after_every_unplug_and_replug_the_run_goes_on(start: Start) -> None:
     run = start("--source", "0")
-    run.wait_for_frames(FEW, START_S)
+    run.wait_for_start()
     before = run.threads_and_files
     for count in range(1, 4):
         unplug()
@@ -104,10 +101,10 @@ def test_after_every_unplug_and_replug_the_run_goes_on(start: Start) -> None:
         time.sleep(AWAY_S)
         plug_in()
         run.wait_for_streaming(count + 1)
-        run.wait_for_frames(FEW)
+        run.wait_for_frames()
     assert set(run.reasons) <= {"eof", "refused"}
     assert run.threads_and_files == before
-    assert run.interrupt() < STOP_S
+    run.interrupt()
     gaps = sorted(np.diff(run.times))
     assert gaps[-4] < 1
     assert AWAY_S < gaps[-3] <= gaps[-1] < AWAY_S + BACK_S
@@ -115,69 +112,70 @@ def test_after_every_unplug_and_replug_the_run_goes_on(start: Start) -> None:
 
 def test_failures_of_the_driver_are_recovered_from(start: Start) -> None:
     run = start("--source", "0")
-    run.wait_for_frames(FEW, START_S)
+    run.wait_for_start()
     for count, button in enumerate(("disconnect", "inject_fatal_streaming_error"), 1):
         press(button)
         run.wait_for_streaming(count + 1)
-        run.wait_for_frames(FEW)
+        run.wait_for_frames()
     run.interrupt()
 
 
 def test_a_damaged_picture_does_not_interrupt_the_run(start: Start) -> None:
     run = start("--source", "0")
-    run.wait_for_frames(FEW, START_S)
+    run.wait_for_start()
     press("inject_v4l2_buf_flag_error")
-    run.wait_for_frames(FEW)
+    run.wait_for_frames()
     run.interrupt()
-    assert run.states == ["connecting", "streaming", "stopped"]
+    assert run.dropped["corrupt"] == 1
+    assert not run.reasons
 
 
 def test_a_camera_that_falls_silent_is_stalled_until_it_sends_again(start: Start) -> None:
     run = start("--source", "0")
-    run.wait_for_frames(FEW, START_S)
+    run.wait_for_start()
     lose_buffers(100)
     run.wait_for_state("stalled")
     lose_buffers(0)
     run.wait_for_state("streaming")
-    run.wait_for_frames(FEW)
+    run.wait_for_frames()
     run.interrupt()
-    assert run.states == ["connecting", "streaming", "stalled", "streaming", "stopped"]
+    assert not run.reasons
 
 
 def test_a_camera_that_is_silent_for_long_is_connected_anew(start: Start, tmp_path: Path) -> None:
     run = start(configured(tmp_path, width=320, height=180, read_timeout_s=2, open_timeout_s=2))
-    run.wait_for_frames(FEW, START_S)
+    run.wait_for_start()
     lose_buffers(100)
     run.wait(lambda: bool(run.reasons))
     assert run.reasons[0] == "timeout"
     time.sleep(5)
     lose_buffers(0)
-    run.wait_for_frames(FEW)
-    assert run.interrupt() < STOP_S
+    run.wait_for_frames()
+    run.interrupt()
 
 
 def test_a_camera_that_another_program_holds_is_waited_for(start: Start) -> None:
     first = start("--source", "0")
-    first.wait_for_frames(FEW, START_S)
+    first.wait_for_start()
     second = start("--source", "0")
     second.wait(lambda: bool(second.reasons), START_S)
     assert second.reasons[0] == "refused"
     first.interrupt()
-    second.wait_for_frames(FEW)
+    second.wait_for_frames()
     second.interrupt()
 
 
 @pytest.mark.parametrize("state", ["waiting", "stalled"])
 def test_ctrl_c_ends_the_run_within_2_s_also_without_the_camera(start: Start, state: str) -> None:
     run = start("--source", "0")
-    run.wait_for_frames(FEW, START_S)
+    run.wait_for_start()
     if state == "waiting":
         unplug()
         run.wait(lambda: bool(run.reasons))
     elif state == "stalled":
         lose_buffers(100)
         run.wait_for_state(state)
-    assert run.interrupt() < STOP_S
+    run.interrupt()
 
 
 def test_a_camera_that_is_not_there_is_refused_in_one_line_that_names_those_that_are(start: Start) -> None:

@@ -15,7 +15,8 @@ from pipeline.capture.decode import turned
 from pipeline.capture.live.connection import Arrival
 from pipeline.capture.live.failure import Unsupported
 from pipeline.capture.live.pixels import PREFERRED, best_of, converter_for
-from pipeline.capture.live.v4l2 import CAPTURE, CAPTURE_MPLANE, STREAMING, Device, Filled, Layout
+from pipeline.capture.live.v4l2 import Device, Filled, Layout
+from pipeline.capture.live.videodev2 import CAPTURE, CAPTURE_MPLANE, STREAMING
 from pipeline.capture.options import LiveOptions, SourceOptions
 from pipeline.errors import SourceError
 

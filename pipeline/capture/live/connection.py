@@ -18,6 +18,7 @@ import cv2  # noqa: F401
 
 # isort: split
 import av
+from av.format import Flags
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
@@ -36,6 +37,8 @@ PACED = ("hls", "dash")
 """Formats that come in pieces of many seconds; their pictures are given at the pace of their timestamps."""
 COMPLETE_S = 1.0
 """A recording that ends this close to its announced length has ended; earlier, it was cut off."""
+UNTIMED = "mpjpeg"
+"""A format without timestamps, for which FFmpeg makes up 25 pictures a second."""
 MOST_EARLY_S = 60.0
 """A picture that is earlier than that follows a jump of the timestamps."""
 ARRIVALS_KEPT = 64
@@ -135,6 +138,7 @@ class Connection:
         self._reformatter = VideoReformatter()
         self._damage = DamageFilter(self._stream.codec_context, clock=self._clock)
         self._pace = Pace(self._clock) if self._container.format.name.startswith(PACED) else None
+        self._has_times = not self._container.format.flags & Flags.no_timestamps.value
         self._last_s: float | None = None
 
     def arrivals(self) -> Iterator[Arrival]:
@@ -159,7 +163,7 @@ class Connection:
                 yield self._arrival(decoded, held.pop(decoded.pts, now))
 
     def _arrival(self, decoded: Any, captured_at: float) -> Arrival:
-        stream_s = None if decoded.pts is None else float(decoded.pts * decoded.time_base)
+        stream_s = self._stream_time(decoded)
         self._last_s = self._last_s if stream_s is None else stream_s
         if self._pace is not None and stream_s is not None:
             self._pace.wait(stream_s)
@@ -167,6 +171,11 @@ class Connection:
         picture = self._picture(decoded) if self._damage.passes(decoded) else None
         wall_time = self._wall_clock() - (self._clock() - captured_at)
         return Arrival(self._name, picture, captured_at, stream_s, wall_time, self._sent_wall(stream_s))
+
+    def _stream_time(self, decoded: Any) -> float | None:
+        if decoded.pts is None or not self._has_times:  # MJPEG over HTTP: FFmpeg counts 25 pictures a second
+            return None
+        return float(decoded.pts * decoded.time_base)
 
     def _picture(self, decoded: Any) -> Picture:
         rotate = self._options.rotate
@@ -185,6 +194,9 @@ class Connection:
         if not duration or self._last_s is None:
             return False
         return float((start + duration) / av.time_base) - self._last_s < COMPLETE_S
+
+    def interrupt(self) -> None:
+        """Do nothing: FFmpeg's calls cannot be ended; they come back by their own deadlines."""
 
     def close(self) -> None:
         """Close it."""

@@ -19,6 +19,7 @@ from pipeline.errors import (
     SourceError,
 )
 
+
 class Unsupported(Exception):
     """What was opened has no pictures that can be decoded here."""
 

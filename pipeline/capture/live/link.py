@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import av
 
-from pipeline.capture.live.camera import CameraConnection
-from pipeline.capture.live.connection import Arrival, Connection
+from pipeline.capture.live.connection import Arrival
 from pipeline.capture.live.failure import Failure, Unsupported, failure_of
 from pipeline.errors import SourceError
 from pipeline.mailbox import EndOfSource, Mailbox
-
-Connected: TypeAlias = Connection | CameraConnection
 
 AHEAD = 2
 """Pictures that may wait for whoever takes them."""
@@ -39,6 +36,30 @@ class Ending:
     """None: a recording has been read to its end."""
     error: BaseException | None = None
     """What waiting does not mend: a protocol that is not there, a mistake in the program."""
+
+
+class Connected(Protocol):
+    """An opened stream or camera."""
+
+    heard_at: float
+    """Monotonic seconds of the last packet."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it was a recording that has been read to its end."""
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """Yield pictures until it ends, or is interrupted.
+
+        Raises:
+            av.FFmpegError, OSError: it broke off.
+        """
+
+    def interrupt(self) -> None:
+        """End a wait in `arrivals`, where that is possible; from any thread."""
+
+    def close(self) -> None:
+        """Close it."""
 
 
 class Incoming(Protocol):
@@ -100,7 +121,8 @@ class Link:
         """Let go."""
         self._closed = True
         self._box.close()
-        self._interrupt()
+        if self._connection is not None:
+            self._connection.interrupt()
 
     def join(self, timeout_s: float) -> None:
         """Wait for its thread."""
@@ -138,17 +160,12 @@ class Link:
         resolve(self._url)
         connection = self._connection = self._connect()
         if self._closed:  # while it was being opened
-            self._interrupt()
+            connection.interrupt()
         try:
             self._read(connection)
             return connection.is_complete
         finally:
             connection.close()
-
-    def _interrupt(self) -> None:
-        """End a wait for a camera; a wait inside FFmpeg cannot be ended."""
-        if isinstance(self._connection, CameraConnection):
-            self._connection.interrupt()
 
     def _read(self, connection: Connected) -> None:
         for arrival in connection.arrivals():

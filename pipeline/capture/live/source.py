@@ -120,7 +120,7 @@ class LiveSource(Source):
             return (yield from self._pictures(link))
         finally:
             link.close()
-            self._let_go = [each for each in (*self._let_go, link) if each.is_alive]
+            self._let_go.append(link)
 
     def _pictures(self, link: Incoming) -> Pictures:
         taken_at = decoded_at = self._clock()
@@ -160,9 +160,12 @@ class LiveSource(Source):
         log("%s: %s: %s; next attempt in %.1f s", self.info.name, failure.reason, failure.text, pause_s)
         self._enter("waiting", failure.reason)
         self._hold_on(pause_s, failure)
-        while len(self._let_go) >= LET_GO and not self._stopped.is_set():
+        while self._has_no_thread_left() and not self._stopped.is_set():
             self._hold_on(1.0, failure)
-            self._let_go = [each for each in self._let_go if each.is_alive]
+
+    def _has_no_thread_left(self) -> bool:
+        self._let_go = [each for each in self._let_go if each.is_alive]
+        return len(self._let_go) >= LET_GO
 
     def _hold_on(self, pause_s: float, failure: Failure) -> None:
         """Pause, for as long as there is patience with this outage; then raise it as the run's error."""

@@ -81,7 +81,6 @@ class LiveClock:
     def connected(self) -> None:
         """A new connection begins: its timestamps start anywhere."""
         self._connected = True
-        self._stream_s = None
         self._faults.clear()
 
     def of(self, stream_s: float | None, arrived_at: float, arrived_wall: float, sent_wall: float | None) -> Stamp:
@@ -107,11 +106,11 @@ class LiveClock:
             return 0.0
         passed = max(0.0, arrived_at - self._last_at)
         self._last_at += passed
-        step = self._sane(self._camera_step(stream_s, passed), passed)
         if self._connected:
-            self._connected = False
+            self._stream_s, self._connected = stream_s, False
             step = max(passed, self._due_s - self._pts)
         else:
+            step = self._sane(self._camera_step(stream_s, passed), passed)
             self._steps.append(step)
             step = self._drawn(step)
         self._pts += max(step, TICK_S)
@@ -142,8 +141,7 @@ class LiveClock:
     def _drawn(self, step: float) -> float:
         """Return the step that brings media time nearer to arrival, if it stays away."""
         error = self._pts + step - self._due_s
-        drawing = self._far_at is not None and self._last_at - self._far_at > STEADY_S
-        if abs(error) <= (SLACK_S / 2 if drawing else SLACK_S):
+        if abs(error) <= SLACK_S:
             self._far_at = None
             return step
         if self._far_at is None or abs(error) < self._far_s - SLACK_S:

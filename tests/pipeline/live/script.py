@@ -145,17 +145,20 @@ class ScriptedLink:
         return math.isfinite(self.mood.every_s) or self.mood.gives is not None
 
     def get(self, timeout_s: float) -> Arrival | Ending | None:
-        deadline, mood = self._clock.now + timeout_s, self.mood
+        deadline = self._clock.now + timeout_s
         while not self.closed:
             self.hear()
             if self._box:
                 return self._take()
             if self._clock.now >= deadline:
                 break
-            self._clock.sleep_until(min(deadline, self._due), lambda: self.closed or mood is not self.mood)
-            mood = self.mood
+            self._sleep_until(min(deadline, self._due))
         self._clock.call()
         return None
+
+    def _sleep_until(self, moment: float) -> None:
+        mood = self.mood
+        self._clock.sleep_until(moment, lambda: self.closed or mood is not self.mood)
 
     def _take(self) -> Arrival | Ending:
         if len(self._box) > AHEAD:

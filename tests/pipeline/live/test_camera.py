@@ -470,3 +470,16 @@ def test_cameras_are_listed_by_number_with_their_names_and_without_what_gives_no
     monkeypatch.setattr(module, "NODES", tmp_path)
     monkeypatch.setattr(module, "objection_to", objections.get)
     assert cameras() == ["/dev/video0 (Webcam)", "/dev/video2 (Doorbell)", "/dev/video10 (Microscope)"]
+
+
+@pytest.mark.parametrize(
+    ("number", "listed"),
+    [(errno.EBUSY, ["/dev/video0 (?)"]), (errno.EACCES, ["/dev/video0 (?)"]), (errno.ENODEV, []), (errno.ENOENT, [])],
+)
+def test_a_camera_that_cannot_be_asked_is_listed_unless_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, listed: list[str]
+) -> None:
+    (tmp_path / "video0").mkdir()
+    monkeypatch.setattr(module, "NODES", tmp_path)
+    monkeypatch.setattr(module, "objection_to", partial(refuse, number))
+    assert cameras() == listed

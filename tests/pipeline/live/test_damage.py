@@ -15,19 +15,22 @@ from hypothesis import strategies as st
 # isort: split
 import av
 
-from pipeline.capture.live.damage import LONGEST_S, PATIENCE_S, FrameNumbers, tells_of_loss
+from pipeline.capture.live.damage import LONGEST_S, PATIENCE_S, DamageFilter, prepare, tells_of_loss
+from pipeline.capture.live.frame_numbers import FrameNumbers
 from tests.pipeline.live.lossy import (
     Luma,
     Unit,
     byte_stream,
     clean,
     damaged,
+    decoder,
     description,
     encode,
     is_slice,
     lossy_network,
     lost_slice,
     nal_units,
+    packet_of,
     passed,
     receive,
     send,
@@ -98,6 +101,21 @@ def test_h264_is_dropped_from_the_damage_up_to_the_next_keyframe(damage: Damage,
     seen = watch("h264", hurt("h264", units, damage, AT))
     assert damaged(seen, whole)[-1] == 2 * GOP - 1  # the smear does last that long
     assert passed(seen) == [*range(AT), *range(2 * GOP, 100)]
+
+
+def test_what_the_decoder_refuses_is_damage() -> None:
+    units, _ = stream("hevc")
+    context, seen = decoder("hevc"), []
+    prepare(context)
+    damage = DamageFilter(context)
+    for unit in units:
+        packet = packet_of(unit)
+        damage.feed(packet)
+        frames = context.decode(packet)
+        if unit.number == AT:
+            damage.error()
+        seen += [frame.pts for frame in frames if damage.passes(frame)]
+    assert seen == [*range(AT), *range(2 * GOP, 100)]
 
 
 def test_h265_is_dropped_after_a_lost_picture_up_to_the_next_keyframe() -> None:
@@ -257,11 +275,13 @@ def parameter_set(start: str = BASELINE, order: str = ORDER_2, gaps: str = "0") 
     return packed(0x67, start + golomb(0) + order + golomb(1) + gaps)
 
 
-def picture(number: int, head: int = 0x61, planes: str = "") -> bytes:
-    return packed(head, golomb(0) + golomb(5) + golomb(0) + planes + f"{number:04b}" + "0" * 40)
+def picture(number: int, head: int = 0x61, planes: str = "", first: int = 0) -> bytes:
+    return packed(head, golomb(first) + golomb(5) + golomb(0) + planes + f"{number:04b}" + "0" * 40)
 
 
 IDR, UNREFERENCED = 0x65, 0x01
+ZEROS = 2**22 - 1
+"""Its code begins with so many zeros that a byte against false start codes is put between them."""
 
 
 @pytest.mark.parametrize(
@@ -273,7 +293,9 @@ IDR, UNREFERENCED = 0x65, 0x01
         pytest.param([picture(14), picture(0)], [1], id="missing at the wrap"),
         pytest.param([picture(7), picture(0, IDR), picture(1)], [], id="keyframe"),
         pytest.param([picture(2), picture(3, UNREFERENCED), picture(3)], [], id="one that nobody refers to"),
+        pytest.param([picture(2), picture(3, UNREFERENCED), picture(4)], [2], id="missing behind such a one"),
         pytest.param([picture(2), picture(3), picture(3)], [], id="two fields"),
+        pytest.param([picture(each, first=ZEROS) for each in (3, 4, 6)], [2], id="emulation prevention"),
         pytest.param([picture(9)], [], id="joined late"),
     ],
 )

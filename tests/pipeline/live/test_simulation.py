@@ -11,7 +11,7 @@ import itertools
 import math
 from collections import Counter
 
-from hypothesis import event, given, settings
+from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
@@ -117,7 +117,7 @@ LiveSourceMachine.TestCase.settings = settings(max_examples=60, stateful_step_co
 TestLiveSourceMachine = LiveSourceMachine.TestCase
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None, phases=[Phase.reuse, Phase.generate])  # to shrink it would take minutes
 @given(
     plan=st.lists(st.tuples(moods, st.floats(0.05, 300), holds), min_size=10, max_size=40),
     luck=chances,

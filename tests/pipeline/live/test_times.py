@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
@@ -70,6 +70,17 @@ def test_a_burst_after_a_stall_keeps_its_even_times() -> None:
     assert steps(media_times(pictures)) == pytest.approx([STEP] * 224)
 
 
+def test_a_slow_burst_keeps_its_even_times_too() -> None:
+    burst = [Came(2 + number * STEP, 8 + number * STEP / 2) for number in range(300)]  # twice as fast as life
+    assert steps(media_times(even(50) + burst)) == pytest.approx([STEP] * 349)
+
+
+def test_a_clock_is_still_believed_after_a_server_sent_too_much_at_once() -> None:
+    kept = [Came(number * STEP, number * 0.001) for number in range(150)]
+    late = [Came(6 + number * STEP, 0.15 + number * STEP + number % 3 * 0.01) for number in range(2000)]
+    assert steps(media_times(kept + late))[-500:] == pytest.approx([STEP] * 500)
+
+
 def test_what_a_server_kept_for_new_clients_keeps_its_even_times() -> None:
     kept = [Came(number * STEP, number * 0.001) for number in range(40)]
     assert steps(media_times(kept)) == pytest.approx([STEP] * 39)
@@ -108,10 +119,14 @@ def test_pictures_that_were_lost_leave_their_gap() -> None:
     assert steps(media_times(pictures))[9] == pytest.approx(1.5 - 9 * STEP)
 
 
-def test_an_outage_is_a_gap_of_its_length() -> None:
-    first, *rest = even(50, start_s=777, at_s=12)
-    again = [Came(first.stream_s, first.at_s, reconnects=True), *rest]
-    times = media_times(even(51) + again)
+def anew(pictures: Sequence[Came]) -> list[Came]:
+    """The same, over a new connection."""
+    return [replace(pictures[0], reconnects=True), *pictures[1:]]
+
+
+@pytest.mark.parametrize("start_s", [0.0, 3.5, 777.0])
+def test_an_outage_is_a_gap_of_its_length(start_s: float) -> None:
+    times = media_times(even(51) + anew(even(50, start_s, at_s=12)))
     assert times[50] == pytest.approx(2.0)
     assert times[51] == pytest.approx(12.0)
     assert steps(times[51:]) == pytest.approx([STEP] * 49)
@@ -119,7 +134,7 @@ def test_an_outage_is_a_gap_of_its_length() -> None:
 
 def test_an_outage_in_the_middle_of_a_burst_does_not_leave_media_time_behind() -> None:
     burst = [Came(2 + number * STEP, 8.0) for number in range(20)]
-    times = media_times([*even(50), *burst, Came(0.0, 20.0, reconnects=True)])
+    times = media_times([*even(50), *burst, *anew([Came(0.0, 20.0)])])
     assert times[-1] == pytest.approx(20.0)
 
 
@@ -148,12 +163,18 @@ def test_timestamps_that_were_made_up_are_soon_ignored(fps: int) -> None:
     assert times[-1] == pytest.approx(pictures[-1].at_s, abs=SLACK_S)
 
 
+def test_a_clock_that_was_ignored_gets_another_chance_with_a_new_connection() -> None:
+    made_up = even(100, every_s=0.2)
+    uneven = [Came(number * STEP, 25 + number * STEP + number % 3 * 0.01) for number in range(100)]
+    assert steps(media_times(made_up + anew(uneven)))[-99:] == pytest.approx([STEP] * 99)
+
+
 def test_the_usual_step_is_learned() -> None:
     clock = LiveClock(step_s=0.1)
     assert clock.step_s == 0.1
     media_times(even(12, step_s=0.5, every_s=0.5), clock)
     assert clock.step_s == pytest.approx(0.5)
-    media_times([Came(100.0, 50.0, reconnects=True)], clock)
+    media_times(anew([Came(100.0, 50.0)]), clock)
     assert clock.step_s == pytest.approx(0.5)  # an outage is no step
 
 

@@ -13,16 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.capture.live.v4l2 import (
+from pipeline.capture.live.v4l2 import Device, Waiter
+from pipeline.capture.live.videodev2 import (
     REQUESTS,
     BufferRequest,
     BufferState,
     Capability,
-    Device,
     Format,
     FormatDescription,
     StreamParameters,
-    Waiter,
     fourcc_of,
 )
 
