@@ -80,8 +80,12 @@ class Planes:
         return self.data.reshape(-1)[start : start + rows * columns].reshape(rows, columns)
 
     def to_video_frame(self) -> av.VideoFrame:
-        """Wrap the planes, without copying them, in a frame that carries their colour tags."""
-        frame = av.VideoFrame.from_numpy_buffer(self.data, format="yuv420p")
+        """Put the planes into a frame that carries their colour tags; copied only where PyAV cannot wrap them.
+
+        Its `from_numpy_buffer` takes the height for `rows // 6 * 4`, which loses two rows of a height like 270.
+        """
+        wrap = av.VideoFrame.from_ndarray if self.height % 4 else av.VideoFrame.from_numpy_buffer
+        frame = wrap(self.data, format="yuv420p")
         frame.colorspace = Colorspace.ITU709 if self.matrix == "bt709" else Colorspace.ITU601
         frame.color_range = ColorRange.JPEG if self.full_range else ColorRange.MPEG
         return frame

@@ -83,19 +83,20 @@ def parse_set(text: str) -> Override:
 
 
 def parse_sources(texts: Sequence[str]) -> list[object]:
-    """The values of `--source`: addresses, YAML files with a list of sources, or sources written as YAML: {url: 0}.
+    """The values of `--source`: camera numbers, addresses, YAML files with a list of sources, or YAML: {url: 0}.
 
     Raises `ConfigError`.
     """
     sources: list[object] = []
     for text in texts:
         origin = Origin(f"--source {text}")
-        if text.startswith(("{", "[{")):
+        value: object = text
+        if text.isascii() and text.isdecimal():
+            value = int(text)
+        elif text.startswith(("{", "[{")):
             value = parse_set(f"sources={text}").value
         elif text.endswith((".yaml", ".yml")):
             value = _list_in(Path(text), origin)
-        else:
-            value = text
         sources += value if isinstance(value, list) else [value]
     return sources
 

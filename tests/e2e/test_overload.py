@@ -133,9 +133,13 @@ def slowdown_ms(seen: Seen, column: str) -> float:
 
 @pytest.mark.parametrize("at_s", [WARM_UP_S, SECONDS - WINDOW_S])
 def test_pictures_are_younger_than_two_model_periods_and_a_little(overloaded: Run, at_s: float) -> None:
-    window = overloaded.ours.between(at_s, at_s + WINDOW_S)
-    period_ms = window.percentile("work_ms", 95)
-    assert window.percentile("pixels_ms", 95) <= 2 * period_ms + 150
+    assert_within_two_periods(overloaded, at_s, at_s + WINDOW_S)
+
+
+def assert_within_two_periods(run: Run, first_s: float, last_s: float) -> None:
+    window, control = run.ours.between(first_s, last_s), run.control.between(first_s, last_s)
+    hiccups_ms = control.percentile("pixels_ms", 95) - control.percentile("pixels_ms", 50)
+    assert window.percentile("pixels_ms", 95) <= 2 * window.percentile("work_ms", 95) + 150 + hiccups_ms
 
 
 def test_nothing_waits_where_our_own_clock_does_not_see_it(overloaded: Run) -> None:
@@ -220,8 +224,7 @@ def test_with_bypass_the_recording_has_every_frame(bypassed: Run) -> None:
 
 
 def test_with_bypass_pictures_and_memory_stay_within_what_may_wait(bypassed: Run) -> None:
-    window = bypassed.ours.between(WARM_UP_S, 24)
-    assert window.percentile("pixels_ms", 95) <= 2 * window.percentile("work_ms", 95) + 150
+    assert_within_two_periods(bypassed, WARM_UP_S, 24)
     rss = bypassed.ours.rss_mb
     assert max(rss[len(rss) // 4 :]) - min(rss[2:]) < MEMORY_MB, rss
 

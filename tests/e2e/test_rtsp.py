@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.capture.live.times import AHEAD_S
 from tests.e2e.live import Seen, Step, camera, running
 from tests.e2e.program import NO_MODEL, begin, events, frameloom, number_of_lines, times_of, until
 from tests.pipeline.fakes import FakeStage
@@ -128,7 +129,7 @@ def test_a_server_that_is_killed_again_and_again_is_back_in_no_time_with_nothing
     assert len(frames) == account.delivered - runner.sink_drops["witness"]
     assert rises([frame.index for frame in frames])
     assert rises([frame.pts for frame in frames])
-    assert frames[-1].pts == pytest.approx(frames[-1].captured_at - frames[0].captured_at, abs=0.5)
+    assert -0.5 < frames[-1].pts - (frames[-1].captured_at - frames[0].captured_at) < AHEAD_S + 0.5
     times = times_of(path)
     assert len(times) == account.delivered - runner.sink_drops["record"]
     assert rises(times)
@@ -139,7 +140,7 @@ def test_a_frozen_server_is_stalled_then_given_up_then_back(tmp_path: Path) -> N
     names = ("tcp", "udp")
     with camera(**SMALL) as server:
         sources = [
-            {"name": way, "url": server.url, "transport": way, "read_timeout_s": 1.8, "open_timeout_s": 0.6}
+            {"name": way, "url": server.url, "transport": way, "read_timeout_s": 1.8, "open_timeout_s": 1.0}
             for way in names
         ]
         with running(*sources) as live:
@@ -158,8 +159,7 @@ def test_a_frozen_server_is_stalled_then_given_up_then_back(tmp_path: Path) -> N
             server.resume()
             stream()
             server.pause()
-            live.until(lambda: all(("waiting", "timeout") in live.steps(name) for name in names))
-            time.sleep(1.5)
+            live.until(lambda: all(live.steps(name).count(("waiting", "timeout")) == 2 for name in names))
             server.resume()
             stream()
     for name in names:
@@ -168,8 +168,7 @@ def test_a_frozen_server_is_stalled_then_given_up_then_back(tmp_path: Path) -> N
         assert set(states[6:-2]) == {"connecting", "waiting"}
         assert states[-2:] == ["streaming", "stopped"]
         failures = [reason for state, reason in live.steps(name) if state == "waiting"]
-        assert failures == ["timeout"] * len(failures)
-        assert len(failures) >= 2, "it takes connections and says nothing"
+        assert set(failures) == {"timeout"}
         assert rises([frame.pts for frame in live.frames(name)])
 
 
@@ -213,7 +212,8 @@ def nowhere() -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def steps_nowhere(nowhere: dict[str, str]) -> dict[str, list[Step]]:
     """What a run with all of them goes through."""
-    sources = [{"name": name, "url": url, "open_timeout_s": 0.5} for name, url in nowhere.items()]
+    patience_s = {name: 0.5 if reason == "timeout" else 5.0 for name, reason in REASONS.items()}
+    sources = [{"name": name, "url": url, "open_timeout_s": patience_s[name]} for name, url in nowhere.items()]
     with running(*sources) as live:
         often = {name: 1 if reason == "auth" else 3 for name, reason in REASONS.items()}
         live.until(lambda: all(live.steps(name).count(("waiting", REASONS[name])) >= often[name] for name in nowhere))
@@ -242,7 +242,7 @@ def test_a_refused_password_is_not_tried_again_for_half_a_minute(caplog: pytest.
 
 OUTPUTS = ("--record", "out.mp4", "--events", "events.jsonl", "--trace", "trace.json")
 LOUD = ("--debug", "--verbose")
-GIVE_UP = (*NO_MODEL, "--set", "sources.0.give_up_after_s=0", "--set", "sources.0.open_timeout_s=0.5")
+GIVE_UP = (*NO_MODEL, "--set", "sources.0.give_up_after_s=0", "--set", "sources.0.open_timeout_s=2")
 
 
 def source_steps(path: Path) -> list[Step]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.config.keys import Key, dotted, leaves, section_at
-from pipeline.config.load import Loaded, Override, load_settings, parse_set
+from pipeline.config.load import Loaded, Override, load_settings, parse_set, parse_sources
 from pipeline.config.positions import MAX_VALUES, read_yaml
 from pipeline.config.settings import Section, Settings, SourceSettings
 from pipeline.errors import ConfigError
@@ -732,3 +732,32 @@ def test_what_is_written_as_yaml_is_read_back(value: object) -> None:
     document = read_yaml(yaml.dump(value), "x")
     assert document.value == value
     assert not document.problems
+
+
+# --- the values of --source -------------------------------------------------------------------------------------
+
+
+def test_a_source_is_a_number_an_address_a_file_with_a_list_or_yaml(tmp_path: Path) -> None:
+    listed = tmp_path / "cameras.yaml"
+    listed.write_text("- rtsp://yard/live\n- {name: door, url: 1}\n")
+    texts = ["0", "a.mp4", "[ab].jpg", str(listed), "{url: 2, max_fps: 5}", "[{url: b.mp4}]"]
+    assert parse_sources(texts) == [
+        0,
+        "a.mp4",
+        "[ab].jpg",
+        "rtsp://yard/live",
+        {"name": "door", "url": 1},
+        {"url": 2, "max_fps": 5},
+        {"url": "b.mp4"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("a: 1", "must be a list of sources"), ("- [", "cameras.yaml:1"), ("", "must be a list of sources")],
+)
+def test_a_file_that_is_no_list_of_sources_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    listed = tmp_path / "cameras.yaml"
+    listed.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        parse_sources([str(listed)])

@@ -29,6 +29,14 @@ def test_a_colour_survives_every_matrix_and_range(rgb: tuple[int, int, int], mat
     assert (yuv_to_bgr(matrix, full) @ values)[::-1].tolist() == pytest.approx(rgb, abs=2)
 
 
+@pytest.mark.parametrize("height", [2, 4, 6, 180, 270, 576])
+def test_a_video_frame_has_every_row_of_the_planes(height: int) -> None:
+    planes = noise_planes(16, height)
+    frame = planes.to_video_frame()
+    assert (frame.width, frame.height) == (16, height)
+    assert np.array_equal(frame.to_ndarray(), planes.data)
+
+
 def test_planes_are_views_of_i420() -> None:
     planes = noise_planes(16, 8)
     assert (planes.y.shape, planes.u.shape, planes.v.shape) == ((8, 16), (4, 8), (4, 8))
