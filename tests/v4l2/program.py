@@ -58,10 +58,10 @@ class Run:
         return [line["reason"] for line in self.lines if line.get("state") == "waiting"]
 
     @property
-    def dropped(self) -> dict[str, int]:
-        """Frames that were dropped, by reason; of a run that has ended."""
+    def counts(self) -> dict[str, Any]:
+        """What became of the frames; of a run that has ended."""
         (counts,) = self.lines[-1]["sources"].values()
-        return dict(counts["dropped"])
+        return dict(counts)
 
     @property
     def threads_and_files(self) -> tuple[int, int]:
@@ -112,12 +112,10 @@ class Run:
         _, said = self.process.communicate(timeout=START_S)
         assert self.process.returncode == 0, said
         assert "Traceback" not in said
-        summary = self.lines[-1]
-        assert summary["type"] == "summary"
-        (counts,) = summary["sources"].values()
-        assert counts["captured"] == counts["delivered"] + sum(counts["dropped"].values())
+        assert self.lines[-1]["type"] == "summary"
+        assert self.counts["captured"] == self.counts["delivered"] + sum(self.counts["dropped"].values())
         indices = [line["frame"] for line in self.frames]
-        assert len(indices) == counts["delivered"]
+        assert len(indices) == self.counts["delivered"]
         assert indices == sorted(set(indices))
         assert self.times == sorted(self.times)
 

@@ -86,4 +86,4 @@ def _words(error: BaseException) -> str:
     """Return what was said, without a number, and the last line of FFmpeg's own log where there is one."""
     said = str(getattr(error, "strerror", None) or error) or type(error).__name__
     log = getattr(error, "log", None)
-    return f"{said}; {log[2]}" if log else said
+    return f"{said}; {log[2].strip()}" if log else said

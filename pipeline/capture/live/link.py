@@ -190,4 +190,7 @@ def resolve(url: str) -> None:
     except ValueError:
         return
     if host and not proxied:
-        socket.getaddrinfo(host, None)
+        try:
+            socket.getaddrinfo(host, None)
+        except UnicodeError as error:  # an empty or too long part between dots
+            raise socket.gaierror(socket.EAI_NONAME, f"no host can be called {host}") from error

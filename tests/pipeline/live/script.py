@@ -20,7 +20,7 @@ import numpy as np
 from pipeline.capture.live.connection import Arrival
 from pipeline.capture.live.failure import Failure
 from pipeline.capture.live.link import AHEAD, Ending
-from pipeline.capture.live.source import LET_GO, UNDECODABLE_S, LiveSource
+from pipeline.capture.live.source import LiveSource
 from pipeline.capture.options import LiveOptions
 from pipeline.capture.source import Damaged, Reason, SourceInfo, SourceState
 from pipeline.frame import Frame
@@ -29,6 +29,8 @@ from pipeline.picture import Picture
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 WALL = 1.7e9
 """UTC seconds when the clock shows 0."""
+LET_GO, UNDECODABLE_S = 3, 30.0
+"""What is promised: threads let go at a time; seconds of pictures that cannot be used before a new connection."""
 PATIENCE_S = 20.0
 """Real seconds after which a source that neither waits nor ends is called stuck."""
 CALL_S = 1e-6

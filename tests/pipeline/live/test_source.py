@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.capture.live.connection import Connection
 from pipeline.capture.live.link import Link
-from pipeline.capture.live.source import LET_GO, LiveSource
+from pipeline.capture.live.source import LiveSource
 from pipeline.capture.options import LiveOptions
 from pipeline.capture.source import Damaged, Reason, SourceInfo, SourceState
 from pipeline.errors import (
@@ -26,9 +26,7 @@ from pipeline.errors import (
     SourceError,
 )
 from pipeline.frame import Frame
-from tests.pipeline.live.script import HEALTHY, MUTE, WALL, Mood, Run, refusing
-
-SILENT = Mood(hangs=True)
+from tests.pipeline.live.script import HEALTHY, LET_GO, MUTE, WALL, Mood, Run, refusing
 
 
 def since_start(run: Run) -> list[tuple[float, str]]:
