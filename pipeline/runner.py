@@ -61,6 +61,8 @@ LAST_WORDS_WITHIN_S = 1.8
 """By then sources must be closed and sinks have taken the summary."""
 STOP_WITHIN_S = 2.0
 """What is promised to whoever stops a run."""
+SIGNALS_SEEN_S = 0.25
+"""How long the main thread waits at a time: a signal that comes just before a wait does not end it (CPython)."""
 LANE = 2
 """Frames that wait before a stage; more would only add latency."""
 SINK_LANE = 4
@@ -256,12 +258,16 @@ class Runner:
             raise RuntimeError("a run that was not started has no end to wait for: call start() first")
         for _ in self._main_steps:
             pass
-        return self._done.wait(timeout_s)
+        if timeout_s is not None:
+            return self._done.wait(timeout_s)
+        while not self._done.wait(SIGNALS_SEEN_S):
+            pass
+        return True
 
     @property
-    def attend_every_s(self) -> float | None:
-        """How often `attend` must be called by who does not `wait`; None: never, there is no window."""
-        return None if self._main_worker is None else MAIN_THREAD_IDLE_S
+    def attend_every_s(self) -> float:
+        """How often `attend` must be called by who does not `wait`: for a window's sake, else for signals'."""
+        return SIGNALS_SEEN_S if self._main_worker is None else MAIN_THREAD_IDLE_S
 
     def attend(self) -> None:
         """Let the window live for a moment on this thread, between other things."""

@@ -39,7 +39,8 @@ def main() -> None:
     debug, verbose = _take_flag("--debug"), _take_flag("--verbose")
     level = logging.INFO if verbose or debug else logging.WARNING
     logging.basicConfig(level=level, format="%(name)s: %(message)s", handlers=[LogLines()])
-    logging.getLogger("libav").setLevel(logging.INFO if debug else logging.CRITICAL)  # FFmpeg's own lines
+    if debug:
+        _show_lines_of_ffmpeg()
     try:
         app()
     except FrameloomError as error:
@@ -47,6 +48,14 @@ def main() -> None:
             traceback.print_exc()
         sys.stderr.write(f"frameloom: {error}\n")
         sys.exit(2 if error.request_was_wrong else 1)
+
+
+def _show_lines_of_ffmpeg() -> None:
+    """Let FFmpeg's own warnings appear among the log lines."""
+    import cv2  # noqa: F401, I001  (before PyAV: see pipeline.picture)
+    import av
+
+    av.logging.set_level(av.logging.WARNING)
 
 
 def _take_flag(name: str) -> bool:

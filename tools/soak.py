@@ -39,9 +39,9 @@ from tools.terminal import RunProgress, download_progress
 CAMERA = "synthetic://640x480@30?live=1"
 SAMPLES = 60
 """How many to take, one a second at most: so one has frames enough for a p99, and an hour has one a minute."""
-WARM_UP = 0.25
-WARM_UP_MAX_S = 120.0
-"""Part of the time that is left out, and the most of it."""
+WARM_UP = 0.3
+WARM_UP_MAX_S = 360.0
+"""Part of the time that is left out, and the most of it: under overload, memory pools took 320 s to fill."""
 SEGMENT_S = 60.0
 """Length of a recording's files; only the newest are kept, so that a month fits on a disk."""
 ROWS = 12

@@ -45,6 +45,8 @@ SLACK_S = 0.5
 """Media time that may be missing: some containers count from 0, some from their first picture."""
 AGAIN = {"reconnect": "1", "reconnect_on_network_error": "1", "reconnect_delay_max": "5"}
 """FFmpeg's own way of going on where a web server broke off."""
+NETWORK_BREAKS = 2
+"""The same for a web server: each may cost a whole read timeout, and FFmpeg has tried again by itself."""
 NO_VIDEO_FORMATS = ("tty",)
 """FFmpeg would draw a text file as a film of a terminal."""
 
@@ -167,7 +169,7 @@ class VideoFile(Source):
         """Yield decoded pictures until the end or `stop`, None for what cannot be read or decoded."""
         breaks = 0
         packets = self._container.demux(self._stream)
-        while breaks < BREAKS and not self._stopped:
+        while breaks < (NETWORK_BREAKS if self._network else BREAKS) and not self._stopped:
             try:
                 packet = next(packets, None)
             except av.FFmpegError:  # damage to the container itself: some find their way behind it

@@ -35,7 +35,7 @@ class Throttled(Wrapped):
         for item in super().frames():
             if isinstance(item, Frame):
                 early_s = due_s - item.pts
-                if SLACK * interval_s < early_s <= interval_s:
+                if SLACK * interval_s < early_s <= (1 + SLACK) * interval_s:  # earlier still: its clock has jumped back
                     continue
                 regular = abs(early_s) < interval_s
                 due_s = interval_s + (due_s if regular else item.pts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ from tests.servers.rtsp import RtspServer
 
 pytestmark = [pytest.mark.usefixtures("shared"), pytest.mark.timeout(300)]
 
-PERIOD_MS = 100.0
-"""What the model takes for a picture: three of the camera's."""
+PERIOD_MS = 80.0
+"""What the model alone takes for a picture; with what is around it, the time of three of the camera's."""
 SECONDS = 64.0
 """Of the long run: two of warm-up, a minute, and a rest."""
 WARM_UP_S = 2.0
@@ -231,7 +232,7 @@ def test_with_bypass_pictures_and_memory_stay_within_what_may_wait(bypassed: Run
 
 # --- the governor ----------------------------------------------------------------------------------------------------
 
-OBJECTIVE_MS = 0.8 * PERIOD_MS
+OBJECTIVE_MS = 80.0
 """Out of reach of the large input, within that of the small one, which takes a quarter."""
 
 
@@ -242,31 +243,43 @@ def governed(camera: RtspServer, input_size: int, tmp_path_factory: pytest.TempP
     return run(camera, folder, model | {"latency.objective_ms": OBJECTIVE_MS}, 45)
 
 
-def steps(run: Run) -> list[dict[str, Any]]:
-    return [line for line in run.events("event") if line["event"] in ("degraded", "restored")]
+@dataclass(frozen=True)
+class Step:
+    """One step of the governor, as it is logged."""
+
+    at_s: float
+    latency_ms: float
+    down: bool
+    level: int
+
+
+def steps(run: Run) -> list[Step]:
+    line = r"^(\d+) ms: latency: (\d+) ms: (down to|up, without) \w+ \(level (\d)\)$"
+    found = re.findall(line, run.log, re.MULTILINE)
+    return [Step(int(at) / 1e3, int(latency), where == "down to", int(level)) for at, latency, where, level in found]
 
 
 def test_the_governor_steps_down_soon_and_says_so(governed: Run) -> None:
-    taken = steps(governed)
-    assert [(step["event"], step["level"]) for step in taken[:1]] == [("degraded", 1)]
-    assert taken[0]["latency_ms"] > OBJECTIVE_MS
-    assert taken[0]["pts"] < 10
-    assert governed.log.count("latency: ") == len(taken)
     assert_the_books_balance(governed)
+    taken = steps(governed)
+    assert (taken[0].down, taken[0].level) == (True, 1)
+    assert taken[0].latency_ms > OBJECTIVE_MS
+    reported = [line for line in governed.events("event") if line["event"] in ("degraded", "restored")]
+    assert reported[0]["pts"] < 10
+    unseen = governed.ours.summary["sink_drops"].get("events", 0)
+    assert len(taken) - unseen <= len(reported) <= len(taken)
 
 
 def test_the_governor_holds_the_objective_or_has_done_all_it_may(governed: Run) -> None:
-    last = governed.ours.between(-WINDOW_S, SECONDS)
+    first, last = governed.ours.between(0, 1), governed.ours.between(-WINDOW_S, SECONDS)
     late = last.percentile("own_ms", 95) > OBJECTIVE_MS
-    assert not late or steps(governed)[-1]["level"] == 3 or last.percentile("work_ms", 95) > OBJECTIVE_MS
-    before = governed.ours.between(0, steps(governed)[0]["pts"])
-    assert last.percentile("own_ms", 95) < 0.75 * before.percentile("own_ms", 95)
+    assert not late or steps(governed)[-1].level == 3 or last.percentile("work_ms", 95) > OBJECTIVE_MS
+    assert last.percentile("own_ms", 95) < 0.75 * first.percentile("own_ms", 95)
 
 
 def test_the_governor_does_not_flap(governed: Run) -> None:
     taken = steps(governed)
     assert len(taken) <= 9
     for before, after in pairwise(taken):
-        assert abs(after["level"] - before["level"]) == 1
-        if after["event"] == "restored":
-            assert after["pts"] - before["pts"] > 9.5
+        assert after.level - before.level == (1 if after.down else -1)
+        assert after.down or after.at_s - before.at_s > 9.5

@@ -7,6 +7,7 @@ JSON. `Watch` starts one and reads what it says.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -138,6 +139,7 @@ class Notes:
 
 
 def watch_ours(config: str, seconds: str) -> None:
+    logging.basicConfig(format="%(relativeCreated).0f ms: %(message)s")
     notes = Notes(FRAME, float(seconds))
     pipeline = Pipeline(json.loads(config))
     with pipeline as frames:

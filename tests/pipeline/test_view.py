@@ -25,8 +25,8 @@ class Given(Source):
 
     def __init__(self, times: Sequence[float | None], picture: Picture | None = None, sized: bool = True) -> None:
         self.picture = picture or Picture(bgr=PIXELS)
-        size = (self.picture.width, self.picture.height) if sized else (None, None)
-        self.info = SourceInfo("cam", "given", False, *size, 30.0, len(times))
+        width, height = (self.picture.width, self.picture.height) if sized else (None, None)
+        self.info = SourceInfo("cam", "given", False, width, height, 30.0, len(times))
         self.times = times
         self.calls: list[str] = []
 
@@ -39,11 +39,7 @@ class Given(Source):
             if pts is None:
                 yield Damaged("cam", 0.0)
             else:
-                yield Frame("cam", index, pts, 0.0, Picture(planes=self.picture.planes, bgr=self._bgr))
-
-    @property
-    def _bgr(self) -> np.ndarray | None:  # type: ignore[type-arg]
-        return None if self.picture.planes is not None else self.picture.bgr
+                yield Frame("cam", index, pts, 0.0, self.picture)
 
     def remark(self) -> str:
         return "half of it"
@@ -72,8 +68,10 @@ def regular(fps: float, seconds: float) -> list[float]:
 
 @pytest.mark.parametrize(("fps", "max_fps", "every"), [(30, 10, 3), (60, 30, 2), (25, 5, 5), (30, 30, 1), (50, 1, 50)])
 def test_of_a_regular_stream_every_nth_picture_is_taken(fps: float, max_fps: float, every: int) -> None:
-    times = regular(fps, 20)
-    assert taken(times, max_fps) == times[::every]
+    numbers = [round(pts * fps) for pts in taken(regular(fps, 20), max_fps)]
+    steps = [later - earlier for earlier, later in itertools.pairwise(numbers)]
+    assert 0.75 * every <= steps[0] <= every  # the first one may use the slack there is
+    assert set(steps[1:]) == {every}
 
 
 @given(fps=st.floats(1, 240), share=st.floats(0.01, 1))
@@ -195,10 +193,9 @@ def test_any_part_has_the_pixels_that_slicing_has(box: Box, is_planar: bool) -> 
     assert not part.bgr.flags.writeable
 
 
-def test_a_part_does_not_hold_the_whole_picture_in_memory() -> None:
+def test_a_part_has_its_own_memory() -> None:
     for picture in (Picture(planes=planes_of(32, 32)), Picture(bgr=np.zeros((32, 32, 3), np.uint8))):
         part = cropped(picture, (2, 2, 4, 4))
-        assert part.bgr.base is None
         assert not np.shares_memory(part.bgr, picture.bgr)
 
 

@@ -72,14 +72,14 @@ def test_a_camera_is_captured_by_its_number_and_by_its_path(start: Start, source
     assert run.frames[-1]["wall_time"] == pytest.approx(time.time(), abs=30)
 
 
-@pytest.mark.parametrize(("width", "height", "fps"), [(320, 180, 15), (1280, 720, 5)])
+@pytest.mark.parametrize(("width", "height", "fps"), [(320, 180, 10), (1280, 720, 4)])
 def test_size_and_rate_are_those_asked_for_and_colours_those_shown(
     start: Start, tmp_path: Path, width: int, height: int, fps: int
 ) -> None:
     pictures = tmp_path / "pictures"
     run = start("--max-frames", str(FEW), "--frames", str(pictures), width=width, height=height, fps=fps)
     run.end()
-    assert np.median(np.diff(run.times)) == pytest.approx(1 / fps, rel=0.1)
+    assert np.median(np.diff(run.times)) == pytest.approx(1 / fps, rel=0.15)
     image = cv2.imread(str(next(pictures.rglob("*.jpg"))))
     assert image is not None
     assert image.shape == (height, width, 3)
@@ -97,12 +97,12 @@ def test_after_every_unplug_and_replug_the_run_goes_on(start: Start) -> None:
     run = start()
     run.wait_for_start()
     before = run.threads_and_files
-    for count in range(1, 4):
+    for _ in range(3):
         unplug()
         run.wait_for_state("waiting")
         time.sleep(AWAY_S)
         plug_in()
-        run.wait_for_streaming(count + 1)
+        run.wait_for_state("streaming")
         run.wait_for_frames()
     assert set(run.reasons) <= {"eof", "refused"}
     assert run.threads_and_files == before
@@ -117,7 +117,8 @@ def test_failures_of_the_driver_are_recovered_from(start: Start) -> None:
     run.wait_for_start()
     for count, button in enumerate(("disconnect", "inject_fatal_streaming_error"), 1):
         press(button)
-        run.wait_for_streaming(count + 1)
+        run.wait_for_reasons(count)
+        run.wait_for_state("streaming")
         run.wait_for_frames()
     run.interrupt()
 
@@ -148,7 +149,7 @@ def test_a_camera_that_is_silent_for_long_is_connected_anew(start: Start) -> Non
     run = start(read_timeout_s=2, open_timeout_s=2)
     run.wait_for_start()
     lose_buffers(100)
-    run.wait(lambda: bool(run.reasons))
+    run.wait_for_reasons(1)
     assert run.reasons[0] == "timeout"
     time.sleep(5)
     lose_buffers(0)
@@ -160,7 +161,7 @@ def test_a_camera_that_another_program_holds_is_waited_for(start: Start) -> None
     first = start()
     first.wait_for_start()
     second = start("--max-frames", str(FEW))
-    second.wait(lambda: bool(second.reasons), START_S)
+    second.wait_for_reasons(1, START_S)
     assert second.reasons[0] == "refused"
     first.interrupt()
     second.end()
@@ -173,7 +174,7 @@ def test_ctrl_c_ends_the_run_within_2_s_also_without_the_camera(start: Start, st
     run.wait_for_start()
     if state == "waiting":
         unplug()
-        run.wait(lambda: bool(run.reasons))
+        run.wait_for_reasons(1)
     elif state == "stalled":
         lose_buffers(100)
         run.wait_for_state(state)

@@ -91,9 +91,9 @@ class Run:
         """Wait until the source is in a state."""
         self.wait(lambda: self.states[-1:] == [state])
 
-    def wait_for_streaming(self, times: int) -> None:
-        """Wait until it has begun to stream so many times."""
-        self.wait(lambda: self.states.count("streaming") == times)
+    def wait_for_reasons(self, count: int, within_s: float = BACK_S) -> None:
+        """Wait until it has failed so many times."""
+        self.wait(lambda: len(self.reasons) >= count, within_s)
 
     def interrupt(self) -> None:
         """Press Ctrl-C; see that it ends in time and in order.

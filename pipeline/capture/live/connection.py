@@ -37,8 +37,6 @@ PACED = ("hls", "dash")
 """Formats that come in pieces of many seconds; their pictures are given at the pace of their timestamps."""
 COMPLETE_S = 1.0
 """A recording that ends this close to its announced length has ended; earlier, it was cut off."""
-UNTIMED = "mpjpeg"
-"""A format without timestamps, for which FFmpeg makes up 25 pictures a second."""
 MOST_EARLY_S = 60.0
 """A picture that is earlier than that follows a jump of the timestamps."""
 ARRIVALS_KEPT = 64

@@ -108,7 +108,7 @@ class LiveClock:
         self._last_at += passed
         if self._connected:
             self._stream_s, self._connected = stream_s, False
-            step = max(passed, self._due_s - self._pts)
+            step = self._due_s - self._pts  # what the burst before has put ahead is given back
         else:
             step = self._sane(self._camera_step(stream_s, passed), passed)
             self._steps.append(step)
