@@ -51,11 +51,12 @@ def main() -> None:
 
 
 def _show_lines_of_ffmpeg() -> None:
-    """Let FFmpeg's own warnings appear among the log lines."""
+    """Let FFmpeg's own lines appear among ours."""
     import cv2  # noqa: F401, I001  (before PyAV: see pipeline.picture)
     import av
 
-    av.logging.set_level(av.logging.WARNING)
+    av.logging.set_level(av.logging.INFO)
+    logging.getLogger("libav").setLevel(logging.INFO)  # which PyAV has set higher
 
 
 def _take_flag(name: str) -> bool:

@@ -104,7 +104,9 @@ class SourceSettings(Section):
         default=None, ge=0, description="End the run where a camera or stream is away for longer (null: never)."
     )
     decode_threads: int = Field(
-        default=1, ge=1, description="Threads of a file's or stream's decoder; each above 1 makes a stream one picture later."
+        default=1,
+        ge=1,
+        description="Threads of a file's or stream's decoder; each above 1 makes a stream one picture later.",
     )
     hardware: Literal["cuda", "vaapi"] | None = Field(
         default=None, description="Decode files and streams by hardware where that works, else by software."

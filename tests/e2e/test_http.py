@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ import pytest
 
 from pipeline.runner import STOP_WITHIN_S
 from tests.e2e.live import Live, Step, running
-from tests.e2e.program import NO_MODEL, environment, events, frameloom
+from tests.e2e.program import NO_MODEL, events, frameloom
 from tests.pipeline.fakes import FakeStage
 from tests.pipeline.videos import encode, noise_planes
 from tests.servers.http import HLS, HttpServer
@@ -228,28 +226,10 @@ def test_a_recording_ends_the_program_by_itself(tmp_path: Path, films: Path) -> 
     assert [account["delivered"] for account in summary["sources"].values()] == [PICTURES]
 
 
-TALKATIVE = """
-import sys
-import cv2
-import av.logging
-from tools.cli import main
-av.logging.set_level(av.logging.INFO)
-main()
-"""
-"""The program, with FFmpeg's own lines, which PyAV leaves out unless it is asked for them."""
-
-
 def test_the_addresses_that_ffmpeg_logs_are_without_the_password(tmp_path: Path) -> None:
     with HttpServer(fps=FPS, user="admin", password="s3cret") as camera:
-        options = ("--source", camera.url(HLS), *NO_MODEL, "--max-frames", "20", "--events", "e.jsonl", "--debug")
-        done = subprocess.run(
-            [sys.executable, "-c", TALKATIVE, "run", *options],
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    assert done.returncode == 0, done.stderr
-    assert "Opening 'http://admin:***@127.0.0.1" in done.stderr
-    assert "s3cret" not in done.stdout + done.stderr + (tmp_path / "e.jsonl").read_text()
+        options = (*NO_MODEL, "--max-frames", "20", "--events", "e.jsonl", "--debug")
+        done = frameloom("run", "--source", camera.url(HLS), *options, cwd=tmp_path)
+    assert done.code == 0, done.error
+    assert "Opening 'http://admin:***@127.0.0.1" in done.error
+    assert "s3cret" not in done.out + done.error + (tmp_path / "e.jsonl").read_text()

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,8 @@ WINDOW_S = 10.0
 STARTING_S = 60.0
 MEMORY_MB = 40.0
 """Of growth behind the warm-up: a queue that took all that comes would grow by 7 MB a second."""
-PROBE = 640
-"""Input size at which the machine's speed is measured."""
+PROBE, PROBE_S = 640, 2.0
+"""Input size at which the machine's speed is measured first, and for how long."""
 NAME = "cam"
 
 
@@ -69,16 +70,24 @@ def camera() -> Iterator[RtspServer]:
 
 @pytest.fixture(scope="module")
 def input_size(shared: Path) -> int:
-    """The model's input at which it takes `PERIOD_MS` here, by the fastest of many tries."""
-    options = EngineOptions(backend="openvino", threads=1, requests=1, input_size=(PROBE, PROBE))
+    """The model's input at which it takes `PERIOD_MS` here and now."""
+    size = PROBE
+    for _ in range(2):  # time is not quite proportional to the area
+        size = 32 * round(size / 32 * math.sqrt(PERIOD_MS / cost_ms(size)))
+    return size
+
+
+def cost_ms(size: int) -> float:
+    """What the model takes for a picture, as a median of a while."""
+    options = EngineOptions(backend="openvino", threads=1, requests=1, input_size=(size, size))
     engine = open_engine(find_model(str(MODELS / "detect" / "yolox_nano.onnx"), None, None), options)
-    blank, fastest, until = np.zeros((1, PROBE, PROBE, 3), np.uint8), float("inf"), time.monotonic() + 2.0
+    blank, times, until = np.zeros((1, size, size, 3), np.uint8), [], time.monotonic() + PROBE_S
     while time.monotonic() < until:
         began = time.perf_counter()
         engine.infer(blank)
-        fastest = min(fastest, time.perf_counter() - began)
+        times.append(time.perf_counter() - began)
     engine.close()
-    return 32 * round(PROBE / 32 * math.sqrt(PERIOD_MS / 1e3 / fastest))
+    return median(times) * 1e3
 
 
 def run(camera: RtspServer, folder: Path, config: dict[str, Any], seconds: float) -> Run:
@@ -197,7 +206,8 @@ def bypassed(camera: RtspServer, input_size: int, tmp_path_factory: pytest.TempP
 def test_with_bypass_every_frame_is_delivered_at_the_cameras_rate(bypassed: Run) -> None:
     assert_the_books_balance(bypassed)
     account, control = bypassed.account, bypassed.control.between(WARM_UP_S, 22)
-    assert account["delivered"] >= 0.98 * account["captured"]
+    lost = account["captured"] - account["delivered"] - account["dropped"]["stopped"]
+    assert lost <= 0.02 * account["captured"], account
     lines = [line for line in bypassed.events("frame") if WARM_UP_S <= line["pts"] <= 22]
     assert len(lines) / (22 - WARM_UP_S) >= min(28.0, 0.93 * len(control) / (22 - WARM_UP_S))
 

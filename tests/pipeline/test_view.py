@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.capture.source import Damaged, Source, SourceInfo, SourceState
@@ -74,6 +74,7 @@ def test_of_a_regular_stream_every_nth_picture_is_taken(fps: float, max_fps: flo
     assert set(steps[1:]) == {every}
 
 
+@settings(deadline=None)
 @given(fps=st.floats(1, 240), share=st.floats(0.01, 1))
 def test_of_a_regular_stream_just_the_rate_that_was_asked_for_is_taken(fps: float, share: float) -> None:
     max_fps = fps * share
@@ -85,6 +86,7 @@ def test_a_slower_stream_is_taken_whole() -> None:
     assert taken(regular(5, 20), 30.0) == regular(5, 20)
 
 
+@settings(deadline=None)
 @given(jitter=st.lists(st.floats(-0.12, 0.12), min_size=50, max_size=50))
 def test_uneven_timestamps_of_a_stream_at_the_cap_lose_nothing(jitter: list[float]) -> None:
     times = [(number + each) / 30 for number, each in enumerate(jitter)]
@@ -111,6 +113,7 @@ def test_a_clock_that_jumps_back_does_not_silence_a_source() -> None:
 gaps = st.one_of(st.floats(1e-4, 0.2), st.floats(1e-4, 0.01), st.floats(0.2, 30))
 
 
+@settings(deadline=None)
 @given(steps=st.lists(gaps, min_size=1, max_size=300), max_fps=st.floats(0.5, 60))
 def test_no_stretch_of_time_holds_more_than_the_cap_allows(steps: list[float], max_fps: float) -> None:
     found = taken(list(itertools.accumulate(steps)), max_fps)
@@ -119,6 +122,7 @@ def test_no_stretch_of_time_holds_more_than_the_cap_allows(steps: list[float], m
             assert count <= (end - begin) * max_fps + 2.25 + 1e-6  # a late one, an early one, and the two ends
 
 
+@settings(deadline=None)
 @given(steps=st.lists(gaps, min_size=1, max_size=300), max_fps=st.floats(0.5, 60))
 def test_a_picture_is_left_out_only_where_another_was_taken_less_than_an_interval_before(
     steps: list[float], max_fps: float
@@ -157,6 +161,7 @@ even_boxes = st.tuples(*[st.integers(0, 8).map(lambda n: 2 * n)] * 2, *[st.integ
 boxes = st.tuples(*[st.integers(0, 16)] * 2, *[st.integers(1, 16)] * 2)
 
 
+@settings(deadline=None)
 @given(box=even_boxes)
 def test_planes_stay_planes_where_all_four_numbers_are_even(box: Box) -> None:
     left, top, width, height = box
@@ -171,6 +176,7 @@ def test_planes_stay_planes_where_all_four_numbers_are_even(box: Box) -> None:
     np.testing.assert_array_equal(part.v, whole.v[half_rows, half_columns])
 
 
+@settings(deadline=None)
 @given(box=even_boxes)
 def test_the_colours_of_cropped_planes_are_those_of_the_whole_picture(box: Box) -> None:
     left, top, width, height = box
@@ -180,6 +186,7 @@ def test_the_colours_of_cropped_planes_are_those_of_the_whole_picture(box: Box) 
     np.testing.assert_array_equal(part.bgr, whole.bgr[top : top + height, left : left + width])
 
 
+@settings(deadline=None)
 @given(box=boxes, is_planar=st.booleans())
 def test_any_part_has_the_pixels_that_slicing_has(box: Box, is_planar: bool) -> None:
     left, top, width, height = box

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from tests.v4l2.kernel import Missing, debian_kernel
-from tests.v4l2.machine import check_programs, run_inside
+from tests.v4l2.machine import Broken, check_programs, run_inside
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "v4l2"
@@ -31,7 +31,7 @@ def main() -> int:
     try:
         check_programs()
         code = run_inside(debian_kernel(CACHE), given.command, ROOT, given.limit)
-    except Missing as what:
+    except (Missing, Broken) as what:
         sys.stderr.write(f"test-v4l2: {what}\n")
         return 1
     verdict = "passed" if code == 0 else f"failed with {code}"

@@ -34,6 +34,10 @@ BOOT_S = 60
 KILLED = 137
 
 
+class Broken(Exception):
+    """The machine ended before the command did."""
+
+
 def check_programs() -> None:
     """See that everything is installed.
 
@@ -56,17 +60,22 @@ def run_inside(kernel: Kernel, command: Sequence[str], folder: Path, limit_s: fl
 
     Returns:
         Its exit code; 137 where it was killed.
+
+    Raises:
+        Broken: the machine did not come to the end of the command.
     """
     with tempfile.TemporaryDirectory() as place:
         shared = Path(place, "shared")
         shared.mkdir()
         start = _initrd(Path(place), kernel, _script(command, folder), limit_s)
         try:
-            subprocess.run(_qemu(kernel, start, shared), stdin=subprocess.DEVNULL, timeout=limit_s + BOOT_S)
+            ended = subprocess.run(_qemu(kernel, start, shared), stdin=subprocess.DEVNULL, timeout=limit_s + BOOT_S)
         except subprocess.TimeoutExpired:
             return KILLED
         code = shared / "exit-code"
-        return int(code.read_text()) if code.exists() else 1
+        if code.exists():
+            return int(code.read_text())
+        raise Broken(f"the machine broke down (QEMU ended with {ended.returncode})")
 
 
 def _script(command: Sequence[str], folder: Path) -> str:
@@ -100,7 +109,7 @@ def _qemu(kernel: Kernel, start: Path, shared: Path) -> list[str]:
     program = shutil.which("qemu-system-x86_64", path=SEARCH) or "qemu-system-x86_64"
     machine = ["-accel", "tcg,thread=multi", "-cpu", "max", "-machine", "q35", "-smp", "2", "-m", str(MEMORY_MIB)]
     console = ["-display", "none", "-nodefaults", "-serial", "stdio", "-no-reboot"]
-    boot = ["-kernel", str(kernel.image), "-initrd", str(start), "-append", "console=ttyS0 quiet panic=-1"]
+    boot = ["-kernel", str(kernel.image), "-initrd", str(start), "-append", "console=ttyS0 quiet panic=-1 oops=panic"]
     disks = (
         "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
         f"local,path={shared},mount_tag=shared,security_model=none",

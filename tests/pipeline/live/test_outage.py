@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.capture.live.outage import Outage
@@ -87,6 +87,7 @@ def test_an_outage_lasts_from_its_first_failure() -> None:
     assert outage.lasted_s(15.0) == 5.0
 
 
+@settings(deadline=None)
 @given(
     events=st.lists(
         st.tuples(st.sampled_from([*REASONS, "auth"]), st.floats(0, 1), st.floats(0, 20), st.integers(0, 12)),
