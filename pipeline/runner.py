@@ -28,6 +28,7 @@ from pipeline.capture.source import Source, SourceState
 from pipeline.errors import FrameloomError, StageError
 from pipeline.frame import Frame
 from pipeline.governor import Governor
+from pipeline.in_hand import PASSING, InHand
 from pipeline.ledger import Ledger
 from pipeline.mailbox import EndOfSource, Mailbox, Policy, Sourced
 from pipeline.sinks.sink import Sink
@@ -35,10 +36,8 @@ from pipeline.stage import AsyncStage, Stage
 from pipeline.trace import StageTimes, Tracer
 from pipeline.worker import (
     MAIN_THREAD_IDLE_S,
-    PASSING,
     CollectWorker,
     InFlight,
-    InHand,
     SinkWorker,
     SourceWorker,
     StageWorker,

@@ -10,27 +10,24 @@ is always collected, also then, so that no engine is closed under its work and n
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from pipeline.capture.source import Damaged, Source, SourceState
 from pipeline.frame import Frame, Span
+from pipeline.in_hand import InHand
 from pipeline.ledger import Ledger
-from pipeline.mailbox import EndOfSource, Mailbox, Notice, Policy, Sourced
+from pipeline.mailbox import EndOfSource, Mailbox, Notice, Sourced
 from pipeline.sinks.sink import Sink
 from pipeline.stage import AsyncStage, Stage, Ticket
 from pipeline.trace import StageTimes
 
 MAIN_THREAD_IDLE_S = 0.02
 """A window must be kept alive at least this often."""
-PASSING = 32
-"""Frames of one source that may wait for a result to pass behind it without work of their own; 100 MB at 1080p."""
 SUBMIT = ".submit"
 """What the name of an AsyncStage's first thread ends with."""
 Item = TypeVar("Item", bound=Sourced)
@@ -185,57 +182,6 @@ class StageWorker(Worker[Frame]):
 
     def _close(self) -> None:
         self._stage.close()
-
-
-class InHand:
-    """The frames between an AsyncStage's two threads, per source; the first thread takes no more than fit.
-
-    A request is begun only when it can run, and a file's frame only when its result will find room, so that what
-    waits, waits in the mailbox before, where a live source's frame gives way to a newer one.
-    """
-
-    def __init__(self, policies: Mapping[str, Policy], room: Callable[[str], int]) -> None:
-        """Begin with nothing.
-
-        Args:
-            policies: of the sources.
-            room: how many frames of a source the next mailbox has room for.
-        """
-        self.in_flight = 1
-        self.bypass = False
-        self._policies, self._room = policies, room
-        self._live = sum(policy == "latest" for policy in policies.values())
-        self._frames: Counter[str] = Counter()
-        self._working: Counter[str] = Counter()
-        self._lock = threading.Lock()
-
-    def fits(self, source: str) -> bool:
-        """Return whether one more frame of a source may be taken."""
-        if self._policies[source] == "latest":
-            return self._frames[source] < PASSING and (self.bypass or self._has_slot)
-        return self._has_slot and self._frames[source] < self._room(source)
-
-    def may_work(self, source: str) -> bool:
-        """Return whether a frame that was taken may also be worked on: there is a slot, and not all are its own."""
-        if not self.bypass or self._policies[source] != "latest":
-            return True
-        return self._has_slot and self._working[source] < math.ceil(self.in_flight / self._live)
-
-    @property
-    def _has_slot(self) -> bool:
-        return self._working.total() < self.in_flight
-
-    def begin(self, source: str, is_worked_on: bool) -> None:
-        """Count a frame that was taken."""
-        with self._lock:
-            self._frames[source] += 1
-            self._working[source] += is_worked_on
-
-    def finish(self, source: str, was_worked_on: bool) -> None:
-        """Count a frame that was passed on."""
-        with self._lock:
-            self._frames[source] -= 1
-            self._working[source] -= was_worked_on
 
 
 class SubmitWorker(Worker[Frame]):

@@ -3,7 +3,8 @@
 Everything runs as `frameloom run --record --events` does, on live input. Of each figure two rises are told: that of the
 straight line through all samples (least squares), and that from the first quarter's median to the last quarter's. A
 leak shows in both; one slow minute, or one buffer that grew once and late, hardly does. So a figure is flat unless both
-exceed what is tolerated. The first samples are left out: engines and memory pools fill.
+exceed what is tolerated. The first samples are left out: engines and memory pools fill. A latency also rises with what
+else runs on the machine; its line is that of time alone, fitted together with the CPU time that others took.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Sample:
     rss_mb: float
     threads: int
     descriptors: int
+    others: float
+    """Part of the machine's CPU time that other processes took."""
     frames: int
     p50_ms: float | None
     """Capture to delivery; None: nothing was delivered."""
@@ -92,7 +95,7 @@ class Trend:
     last: float
     """Median of the last quarter."""
     line: float
-    """Rise of the straight line over the whole time."""
+    """Rise of the straight line over the whole time; of a latency, others being the same."""
     per_hour: float
     tolerated: float
 
@@ -155,6 +158,7 @@ def _samples(runner: Runner, seconds: float, folder: Path) -> Iterator[Sample]:
     runner.start()
     process, began = psutil.Process(), time.monotonic()
     interval_s = max(1.0, seconds / SAMPLES)
+    _others(process)
     for number in range(1, max(1, math.floor(seconds / interval_s)) + 1):
         latencies = _latencies(runner, outlet, began + number * interval_s)
         if outlet.over:
@@ -185,7 +189,14 @@ def _sample(process: psutil.Process, at_s: float, latencies: list[float]) -> Sam
         else (None, None, None)
     )
     rss_mb = round(process.memory_info().rss / 1e6, 3)
-    return Sample(round(at_s, 3), rss_mb, process.num_threads(), process.num_fds(), len(latencies), p50, p95, p99)
+    threads, descriptors = process.num_threads(), process.num_fds()
+    return Sample(round(at_s, 3), rss_mb, threads, descriptors, _others(process), len(latencies), p50, p95, p99)
+
+
+def _others(process: psutil.Process) -> float:
+    """Return the part of the machine's CPU time that other processes took since the last call."""
+    ours = process.cpu_percent() / 100 / (os.cpu_count() or 1)
+    return round(max(0.0, psutil.cpu_percent() / 100 - ours), 3)
 
 
 def _remove_old_files(folder: Path, keep: int) -> None:
@@ -197,7 +208,9 @@ def _remove_old_files(folder: Path, keep: int) -> None:
 # --- judging ----------------------------------------------------------------------------------------------------
 
 
-def trend_of(name: str, at_s: Sequence[float], values: Sequence[float], tolerance: Tolerance) -> Trend:
+def trend_of(
+    name: str, at_s: Sequence[float], values: Sequence[float], tolerance: Tolerance, others: Sequence[float] = ()
+) -> Trend:
     """Return how a figure went.
 
     Args:
@@ -205,12 +218,14 @@ def trend_of(name: str, at_s: Sequence[float], values: Sequence[float], toleranc
         at_s: seconds, rising; at least two.
         values: as many.
         tolerance: what it may rise by.
+        others: as many, or none: what else it depends on in proportion.
     """
     quarter = max(1, len(values) // 4)
     first, last = median(values[:quarter]), median(values[-quarter:])
-    slope = float(np.polyfit(np.asarray(at_s, float) - at_s[0], np.asarray(values, float), 1)[0])
-    line = slope * (at_s[-1] - at_s[0])
-    return Trend(name, first, last, line, slope * 3600, max(tolerance.least, tolerance.part * abs(first)))
+    seconds = np.asarray(at_s) - at_s[0]
+    causes = [seconds / seconds[-1], np.ones(len(seconds)), *([np.asarray(others)] if others else [])]
+    line = float(np.linalg.lstsq(np.column_stack(causes), np.asarray(values, float), rcond=None)[0][0])
+    return Trend(name, first, last, line, line / seconds[-1] * 3600, max(tolerance.least, tolerance.part * abs(first)))
 
 
 def trends(samples: Sequence[Sample], seconds: float) -> list[Trend]:
@@ -220,8 +235,9 @@ def trends(samples: Sequence[Sample], seconds: float) -> list[Trend]:
     for name, tolerance in TOLERANCES.items():
         known = [each for each in warm if getattr(each, name) is not None]
         if len(known) >= 2:
-            values = [float(getattr(each, name)) for each in known]
-            found.append(trend_of(name, [each.at_s for each in known], values, tolerance))
+            at_s, values = [each.at_s for each in known], [float(getattr(each, name)) for each in known]
+            others = [each.others for each in known] if name.endswith("_ms") else []
+            found.append(trend_of(name, at_s, values, tolerance, others))
     return found
 
 
@@ -264,15 +280,15 @@ def _print(report: dict[str, Any], samples: Sequence[Sample], console: Console) 
 
 def _samples_table(samples: Sequence[Sample]) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("seconds", "RSS MB", "threads", "descriptors", "fps", "p50 ms", "p95", "p99"):
+    for heading in ("seconds", "RSS MB", "threads", "descriptors", "others' CPU", "fps", "p50 ms", "p95", "p99"):
         table.add_column(heading, justify="right")
     chosen = sorted({round(place) for place in np.linspace(0, len(samples) - 1, min(ROWS, len(samples)))})
     for place in chosen:
         each = samples[place]
         fps = each.frames / (each.at_s - (samples[place - 1].at_s if place else 0.0))
         latencies = ("-" if value is None else f"{value:.1f}" for value in (each.p50_ms, each.p95_ms, each.p99_ms))
-        numbers = (f"{each.at_s:.0f}", f"{each.rss_mb:.1f}", str(each.threads), str(each.descriptors), f"{fps:.1f}")
-        table.add_row(*numbers, *latencies)
+        process = (f"{each.rss_mb:.1f}", str(each.threads), str(each.descriptors), f"{each.others:.0%}")
+        table.add_row(f"{each.at_s:.0f}", *process, f"{fps:.1f}", *latencies)
     return table
 
 

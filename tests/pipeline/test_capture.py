@@ -471,8 +471,8 @@ def test_an_address_of_no_pattern_is_refused(address: str) -> None:
         ("rtsp:///live", "names no host"),
         ("rtsp://cam:port/live", "is no address"),
         ("rtsp://[fe80/live", "is no address"),
-        ("/dev/video999", "no camera /dev/video999"),
-        (999, "no camera /dev/video999"),
+        ("/dev/video999", "there is no /dev/video999"),
+        (999, "there is no /dev/video999"),
     ],
 )
 def test_an_address_that_cannot_be_one_is_refused_at_once(address: str | int, message: str) -> None:

@@ -17,11 +17,13 @@ from typer.testing import CliRunner
 
 from pipeline.errors import FrameloomError
 from tools.cli import app
-from tools.soak import TOLERANCES, Sample, trends
+from tools.soak import TOLERANCES, WARM_UP, WARM_UP_MAX_S, Sample, trends
 
 SECONDS = 1200.0
+JUDGED = 1 - min(WARM_UP, WARM_UP_MAX_S / SECONDS)
+"""Part of the time behind the warm-up."""
 SMALL = "synthetic://64x48@30?live=1"
-STEADY = Sample(0.0, 250.0, 13, 8, 600, 20.0, 40.0, 60.0)
+STEADY = Sample(0.0, 250.0, 13, 8, 0.0, 600, 20.0, 40.0, 60.0)
 
 
 @pytest.fixture(autouse=True)
@@ -72,10 +74,24 @@ def test_a_figure_is_flat_unless_it_has_risen_by_more_than_is_tolerated(
     assert {name: trend.flat for name, trend in found.items()} == dict.fromkeys(TOLERANCES, True) | {name: flat}
 
 
+@pytest.mark.parametrize(("own_rise_ms", "flat"), [(0.0, True), (60.0, False)])
+def test_a_latency_that_rises_with_what_else_runs_is_flat_and_one_that_rises_besides_is_not(
+    own_rise_ms: float, flat: bool
+) -> None:
+    def busy(part: float) -> float:
+        return max(0.0, 0.3 * part + 0.1 * noise(part))
+
+    found = trends(samples(others=busy, p50_ms=lambda part: 20 + 200 * busy(part) + own_rise_ms * part), SECONDS)
+    latency = next(trend for trend in found if trend.name == "p50_ms")
+    assert latency.last - latency.first > latency.tolerated
+    assert latency.line == pytest.approx(own_rise_ms * JUDGED, abs=3)
+    assert latency.flat == flat
+
+
 def test_a_trend_tells_the_rise_per_hour() -> None:
     trend = trends(samples(rss_mb=lambda part: 250 + 20 * part), SECONDS)[0]
     assert trend.per_hour == pytest.approx(60)
-    assert trend.last - trend.first == pytest.approx(13.5, rel=0.1)
+    assert trend.last - trend.first == pytest.approx(20 * JUDGED * 3 / 4, rel=0.1)
 
 
 def test_intervals_without_frames_have_no_latency_and_do_not_count() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +25,8 @@ from pipeline.errors import (
     SourceError,
 )
 from pipeline.frame import Frame
-from tests.pipeline.live.script import HEALTHY, LET_GO, MUTE, WALL, Mood, Run, refusing
+from tests.pipeline.live.run import Run
+from tests.pipeline.live.script import HEALTHY, LET_GO, MUTE, WALL, Camera, Clock, Mood, refusing
 
 
 def since_start(run: Run) -> list[tuple[float, str]]:
@@ -335,8 +335,7 @@ def test_a_thread_that_never_returns_is_let_go_and_three_of_them_stop_the_attemp
 def test_one_of_three_threads_that_returns_is_enough_to_go_on() -> None:
     run = Run(replace(MUTE, hangs=True))
     run.go(100.0)
-    run.camera.hanging[0].hanging = False
-    run._free_at = run.clock.now
+    run.threads_return(1)
     run.becomes(HEALTHY)
     run.go(1.1)
     assert run.state == "streaming"
@@ -419,7 +418,6 @@ def test_a_stop_that_comes_while_a_connection_begins_closes_it() -> None:
 
     def stopped_meanwhile() -> Any:
         link = connect()
-        run._stopped = True
         run.source.stop()
         return link
 
@@ -431,18 +429,17 @@ def test_a_stop_that_comes_while_a_connection_begins_closes_it() -> None:
 
 
 def test_a_reader_who_leaves_in_the_middle_closes_the_connection() -> None:
-    run = Run(MUTE)
-    run.finish()
-    run.camera.mood = HEALTHY
-    source = LiveSource(SourceInfo("cam", "x", live=True), LiveOptions(), run.camera.connect, clock=run.clock)
+    clock = Clock()
+    camera = Camera(clock, HEALTHY)
+    source = LiveSource(SourceInfo("cam", "x", live=True), LiveOptions(), camera.connect, clock=clock)
     states: list[SourceState] = []
     source.report = states.append
-    run.clock._until = math.inf  # from here on time passes by itself
+    clock.flows()
     frames = source.frames()
     assert isinstance(next(frames), Frame)
     frames.close()  # type: ignore[attr-defined]
-    assert run.camera.link is not None
-    assert run.camera.link.closed
+    assert camera.link is not None
+    assert camera.link.closed
     assert [each.state for each in states] == ["connecting", "streaming", "stopped"]
 
 
