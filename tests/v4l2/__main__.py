@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=LIMIT_S, metavar="SECONDS", help=f"for the command ({LIMIT_S})")
     parser.add_argument("command", nargs="*", default=CHECKS, help="instead of the checks")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by an exception, so that the machine is ended too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("test-v4l2: terminated"))  # which ends the machine too
     began = time.monotonic()
     try:
         check_programs()
