@@ -22,7 +22,7 @@ from tests.pipeline.live.run import Run
 from tests.pipeline.live.script import HEALTHY, MUTE, Mood, refusing
 
 TWO_HOURS_S = 7200.0
-WORKING = Mood(every_s=0.2)
+WORKING = Mood(every_s=0.25)
 """Few pictures a second: hours of them are to pass in seconds."""
 REASONS: tuple[Reason, ...] = ("dns", "refused", "auth", "timeout", "eof", "decode", "unsupported")
 ERRORS: dict[Reason, tuple[type[SourceError], ...]] = {
@@ -32,7 +32,7 @@ ERRORS: dict[Reason, tuple[type[SourceError], ...]] = {
     "decode": (DecodeError,),
 }
 
-paces = st.sampled_from([0.1, 0.5, 1.0, 5.0])
+paces = st.sampled_from([0.2, 0.5, 1.0, 5.0])
 streams = st.builds(
     Mood,
     every_s=paces,
@@ -42,7 +42,7 @@ streams = st.builds(
     reason=st.sampled_from(REASONS),
     hangs=st.booleans(),
 )
-bursts = st.builds(Mood, every_s=st.sampled_from([2.0, 8.0]), burst=st.integers(2, 40), gives=st.none() | st.just(90))
+bursts = st.builds(Mood, every_s=st.sampled_from([4.0, 8.0]), burst=st.integers(2, 40), gives=st.none() | st.just(90))
 refusals = st.builds(refusing, st.sampled_from(REASONS), st.sampled_from([0.0, 0.02, 0.5, 6.0]))
 silences = st.builds(Mood, hangs=st.booleans())
 moods = st.one_of(streams, bursts, refusals, silences, st.just(WORKING))
