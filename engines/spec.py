@@ -13,6 +13,20 @@ from typing import Literal
 ColourOrder = Literal["bgr", "rgb"]
 Fit = Literal["letterbox-topleft", "letterbox-centre", "stretch"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Metric = Literal["cosine", "l2"]
+Points = tuple[tuple[float, float], ...]
+
+ARCFACE_TEMPLATE: Points = (
+    (38.2946, 51.6963),
+    (73.5318, 51.5014),
+    (56.0252, 71.7366),
+    (41.5493, 92.3655),
+    (70.7299, 92.2041),
+)
+"""Where the five landmarks of a face lie in a 112 x 112 input. Source: InsightFace (ArcFace's alignment)."""
+DLIB_TEMPLATE: Points = ((46.8, 45.7), (102.2, 45.7), (74.5, 78.0), (50.7, 102.5), (98.0, 102.5))
+"""The same for dlib's 150 x 150 chip: measured, for dlib itself aligns by other points (good to about 2 px)."""
+TEMPLATES = {"arcface": ARCFACE_TEMPLATE, "dlib": DLIB_TEMPLATE}
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,26 @@ class InputSpec:
     pad: int = 114
     multiple: int = 32
     """Where the size is open: height and width must be multiples of this."""
+    batch: int | Literal["any"] | None = None
+    """Pictures at once, where the batch size that the file declares means nothing; None: it does."""
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """How a face must lie in a face encoder's input, and how its encodings are compared.
+
+    A similarity is 1 - d^2 / 2 for both metrics, d being the Euclidean distance: the cosine for unit vectors, and 0.82
+    for dlib's 0.6. Larger is more alike.
+    """
+
+    template: Points
+    """(x, y) of left eye, right eye, nose, left and right mouth corner as seen in the image, in pixels of the input."""
+    metric: Metric
+    """`cosine`: encodings are normalised to length 1; `l2`: they are kept as they are."""
+    verify_threshold: float
+    """Similarity from which two faces count as one person, where nothing was calibrated."""
+    identify_threshold: float
+    """The same for a face that is compared with a whole gallery: stricter, for a stranger has many chances."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +80,8 @@ class ModelSpec:
     head: str | None = None
     """Output layout, a name from `pipeline.postprocess.heads`; None: recognised from the outputs."""
     labels: tuple[str, ...] = ()
+    encoder: EncoderSpec | None = None
+    """For face encoders."""
     sha256: str | None = None
     licence: str = "unknown"
     commercial_use: bool | None = None

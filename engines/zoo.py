@@ -170,6 +170,7 @@ def _spec(entry: Entry, found: Found) -> ModelSpec:
         input=entry.input,
         head=entry.head,
         labels=entry.labels,
+        encoder=entry.encoder,
         sha256=found.sha256,
         licence=entry.licence,
         commercial_use=entry.commercial_use,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from engines.spec import InputSpec, Precision
+from engines.spec import TEMPLATES, EncoderSpec, InputSpec, Precision
 
 
 class _Strict(BaseModel):
@@ -50,6 +51,12 @@ class Address(_Strict):
 Source = PackageMember | Address
 
 
+def _with_named_template(value: object) -> object:
+    if isinstance(value, Mapping) and isinstance(value.get("template"), str):
+        return {**value, "template": TEMPLATES.get(value["template"], value["template"])}
+    return value
+
+
 class Entry(_Strict):
     """One model or demo clip: what it is, what may be done with it, where it can be had."""
 
@@ -66,6 +73,8 @@ class Entry(_Strict):
     input: InputSpec = InputSpec()
     head: str | None = None
     labels: tuple[str, ...] = ()
+    encoder: Annotated[EncoderSpec, BeforeValidator(_with_named_template)] | None = None
+    """For face encoders; `template` may be one of the names in `engines.spec.TEMPLATES`."""
     accuracy: str | None = None
     """Reference accuracy, and on what."""
     precision: Precision = "auto"

@@ -1,4 +1,4 @@
-"""The data that flows: a Frame, and the Detections that a detector adds to it.
+"""The data that flows: a Frame, and the Detections that a detector adds to it (`pipeline.faces` has its Faces).
 
 Boxes are xyxy in frame pixels everywhere inside (edges, not pixel centres: a box that covers the whole frame is
 0, 0, width, height). Formats with other conventions are converted where they enter or leave.
@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.picture import Image, Picture, Planes
+from pipeline.arrays import FloatArray, Image, Index, IntArray
+from pipeline.faces import Faces
+from pipeline.picture import Picture, Planes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int32]
-Index = Any
-"""What numpy takes between brackets: an integer, a slice, a boolean mask, an array of integers."""
 
 
 @dataclass(slots=True, eq=False)
@@ -158,6 +155,8 @@ class Frame:
     """None where detection is off."""
     labels: tuple[str, ...] = ()
     """Names of `detections.class_ids`."""
+    faces: Faces | None = None
+    """None where nothing looks for faces."""
     rendered: Picture | None = None
     """The annotated picture, where rendering is on."""
     events: list[dict[str, Any]] = field(default_factory=list)

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-Image = npt.NDArray[np.uint8]
+from pipeline.arrays import Image
+
 Matrix = Literal["bt601", "bt709"]
 
 HD_WIDTH, SD_HEIGHT = 1280, 576

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from pipeline.picture import Image, Matrix, Picture, Planes, default_matrix
+from pipeline.arrays import Image
+from pipeline.picture import Matrix, Picture, Planes, default_matrix
 
 PLANAR_420 = ("yuv420p", "yuvj420p")
 HARDWARE_420 = ("nv12",)

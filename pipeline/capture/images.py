@@ -14,11 +14,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipeline.arrays import Image
 from pipeline.capture.paths import check_readable
 from pipeline.capture.source import Damaged, Source, SourceInfo
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
-from pipeline.picture import Image, Picture
+from pipeline.picture import Picture
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 FPS = 25.0

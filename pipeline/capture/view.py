@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipeline.arrays import Image
 from pipeline.capture.source import Damaged, Source, Wrapped
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
-from pipeline.picture import Image, Picture, Planes
+from pipeline.picture import Picture, Planes
 
 SLACK = 0.25
 """Part of an interval by which a picture may be early and is taken nevertheless: timestamps are not exact."""

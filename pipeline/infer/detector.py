@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engines.spec import ModelSpec
-    from pipeline.picture import Image, Picture
+    from pipeline.arrays import Image
+    from pipeline.picture import Picture
     from pipeline.postprocess.heads.head import Head
 
 

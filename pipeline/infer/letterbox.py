@@ -17,8 +17,8 @@ from pipeline.picture import yuv_to_bgr
 
 if TYPE_CHECKING:
     from engines.spec import Fit
-    from pipeline.frame import FloatArray
-    from pipeline.picture import Image, Picture, Planes
+    from pipeline.arrays import FloatArray, Image
+    from pipeline.picture import Picture, Planes
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from pipeline.picture import Image, Matrix, Picture, Planes, yuv_to_bgr
+from pipeline.arrays import Image
+from pipeline.picture import Matrix, Picture, Planes, yuv_to_bgr
 
 Colour = tuple[int, int, int]
 """Blue, green, red, 0..255."""

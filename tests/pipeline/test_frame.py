@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import pipeline.picture
-from pipeline.frame import Detections, Frame, Index
+from pipeline.arrays import Index
+from pipeline.frame import Detections, Frame
 from pipeline.picture import Picture, Planes
 
 
@@ -262,7 +263,7 @@ def test_many_threads_that_ask_at_once_get_one_conversion(monkeypatch: pytest.Mo
     conversions = []
     convert = pipeline.picture.planes_to_bgr
 
-    def counted(source: Planes) -> pipeline.picture.Image:
+    def counted(source: Planes) -> pipeline.arrays.Image:
         conversions.append(threading.get_ident())
         return convert(source)
 

@@ -11,8 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engines.spec import Fit
+from pipeline.arrays import Image
 from pipeline.infer.letterbox import Letterbox
-from pipeline.picture import Image, Matrix, Picture, Planes, planes_to_bgr
+from pipeline.picture import Matrix, Picture, Planes, planes_to_bgr
 
 FITS = st.sampled_from(get_args(Fit))
 SIZES = st.tuples(st.integers(1, 4000), st.integers(1, 4000))

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.picture import Image, Matrix, Picture, Planes, bgr_to_planes, default_matrix, planes_to_bgr, yuv_to_bgr
+from pipeline.arrays import Image
+from pipeline.picture import Matrix, Picture, Planes, bgr_to_planes, default_matrix, planes_to_bgr, yuv_to_bgr
 from tests.pipeline.videos import RGB, grey_picture, noise_planes, yuv_of
 
 

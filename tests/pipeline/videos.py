@@ -12,7 +12,8 @@ from typing import Any
 import av
 import numpy as np
 
-from pipeline.picture import LUMA_WEIGHTS, Image, Matrix, Planes
+from pipeline.arrays import Image
+from pipeline.picture import LUMA_WEIGHTS, Matrix, Planes
 
 AV_MATRIX = {"bt709": 1, "bt601": 5}
 RGB = (200, 60, 30)

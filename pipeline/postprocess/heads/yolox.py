@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engines.spec import InputSpec
-from pipeline.frame import Detections, FloatArray
+from pipeline.arrays import FloatArray
+from pipeline.frame import Detections
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

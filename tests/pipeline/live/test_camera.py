@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
+from pipeline.arrays import Image
 from pipeline.capture.live import camera as module
 from pipeline.capture.live import make_live
 from pipeline.capture.live.camera import CameraConnection, cameras, check_camera
@@ -29,7 +30,6 @@ from pipeline.capture.live.pixels import LENIENT_AFTER, RAW, JpegConverter, RawC
 from pipeline.capture.live.v4l2 import Filled, Layout, Waiter
 from pipeline.capture.options import LiveOptions, SourceOptions
 from pipeline.errors import SourceError
-from pipeline.picture import Image
 
 WIDTH, HEIGHT = 322, 180
 """Neither is a multiple of what decoders align to."""
