@@ -12,7 +12,7 @@ import numpy as np
 from engines.engine import Engine, EngineOptions, Outputs, Pending, open_engine
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Frame
-from pipeline.infer.letterbox import Letterbox
+from pipeline.infer.letterbox import Letterbox, Letterboxes
 from pipeline.postprocess import heads
 from pipeline.postprocess.nms import nms
 from pipeline.stage import AsyncStage
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from pipeline.arrays import Image
     from pipeline.picture import Picture
     from pipeline.postprocess.heads.head import Head
-
-
-SIZES_KEPT = 16
-"""Input buffers kept for pictures of different sizes; a folder of photos may have thousands."""
 
 
 @dataclass(frozen=True)
@@ -79,19 +75,11 @@ class PictureDetector:
         self.head: Head = heads.choose(spec.head, shapes, engine.input_size)
         self.labels = spec.labels
         self._wanted = _class_ids(options.classes, spec.labels)
-        self._inputs: dict[tuple[int, int], tuple[Letterbox, Image]] = {}
+        self._inputs = Letterboxes(engine.input_size, spec.input.fit, spec.input.pad)
 
     def letterbox(self, picture: Picture) -> tuple[Letterbox, Image]:
         """Cut the model's input; the array is reused for the next picture of this size."""
-        size = (picture.height, picture.width)
-        if size not in self._inputs:
-            if len(self._inputs) >= SIZES_KEPT:
-                self._inputs.clear()
-            plan = Letterbox.plan(size, self.engine.input_size, self.spec.input.fit)
-            self._inputs[size] = plan, plan.blank(self.spec.input.pad)
-        plan, buffer = self._inputs[size]
-        plan.cut(picture, buffer)
-        return plan, buffer
+        return self._inputs.cut(picture)
 
     def read(self, outputs: Outputs, plan: Letterbox) -> Detections:
         """Turn the engine's outputs into detections in frame pixels: filter, decode, NMS, map back, clip.

@@ -67,15 +67,44 @@ class Letterbox:
 
     def to_source(self, boxes: FloatArray) -> FloatArray:
         """Map (N, 4) xyxy boxes from the model's input to the frame; not clipped."""
-        scale = np.array([self.source[1] / self.content[1], self.source[0] / self.content[0]] * 2, np.float32)
-        shift = np.array([self.offset[1], self.offset[0]] * 2, np.float32)
-        return np.asarray((boxes - shift) * scale, np.float32)
+        return self.points_to_source(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
+
+    def points_to_source(self, points: FloatArray) -> FloatArray:
+        """Map (..., 2) points, x and y, from the model's input to the frame."""
+        scale = np.array([self.source[1] / self.content[1], self.source[0] / self.content[0]], np.float32)
+        shift = np.array([self.offset[1], self.offset[0]], np.float32)
+        return np.asarray((points - shift) * scale, np.float32)
 
     def to_target(self, boxes: FloatArray) -> FloatArray:
         """Map (N, 4) xyxy boxes from the frame to the model's input."""
         scale = np.array([self.content[1] / self.source[1], self.content[0] / self.source[0]] * 2, np.float32)
         shift = np.array([self.offset[1], self.offset[0]] * 2, np.float32)
         return np.asarray(boxes * scale + shift, np.float32)
+
+
+SIZES_KEPT = 16
+"""Input buffers kept for pictures of different sizes; a folder of photos may have thousands."""
+
+
+class Letterboxes:
+    """Cuts pictures of any size for one model, into buffers that are used again."""
+
+    def __init__(self, target: tuple[int, int], fit: Fit, pad: int) -> None:
+        """See `Letterbox.plan` and `Letterbox.blank`."""
+        self._target, self._fit, self._pad = target, fit, pad
+        self._kept: dict[tuple[int, int], tuple[Letterbox, Image]] = {}
+
+    def cut(self, picture: Picture) -> tuple[Letterbox, Image]:
+        """Cut the model's input, H x W x 3 uint8 BGR; the array is reused for the next picture of this size."""
+        size = (picture.height, picture.width)
+        if size not in self._kept:
+            if len(self._kept) >= SIZES_KEPT:
+                self._kept.clear()
+            plan = Letterbox.plan(size, self._target, self._fit)
+            self._kept[size] = plan, plan.blank(self._pad)
+        plan, buffer = self._kept[size]
+        plan.cut(picture, buffer)
+        return plan, buffer
 
 
 def _resize_planes(planes: Planes, size: tuple[int, int]) -> Image:

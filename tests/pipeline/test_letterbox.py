@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engines.spec import Fit
 from pipeline.arrays import Image
-from pipeline.infer.letterbox import Letterbox
+from pipeline.infer.letterbox import SIZES_KEPT, Letterbox, Letterboxes
 from pipeline.picture import Matrix, Picture, Planes, planes_to_bgr
 
 FITS = st.sampled_from(get_args(Fit))
@@ -92,6 +92,31 @@ def test_a_thing_in_the_picture_is_found_where_its_box_maps_to(fit: Fit) -> None
     rows, columns = (np.flatnonzero(out[..., 0].max(axis=axis) > 127) for axis in (1, 0))
     found = np.array([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], np.float32)
     assert np.abs(plan.to_source(found) - [200, 100, 501, 301]).max() < 1  # half a pixel of the input
+
+
+@given(source=SIZES, target=TARGETS, fit=FITS, fractions=FRACTIONS)
+def test_points_map_as_the_corners_of_boxes_do(
+    source: tuple[int, int], target: tuple[int, int], fit: Fit, fractions: list[float]
+) -> None:
+    plan = Letterbox.plan(source, target, fit)
+    box = np.array([fractions], np.float32) * np.array([target[1], target[0]] * 2, np.float32)
+    points = plan.points_to_source(box.reshape(1, 2, 2))
+    np.testing.assert_array_equal(points.reshape(1, 4), plan.to_source(box))
+    corner = [fractions[0] * target[1] - plan.offset[1], fractions[1] * target[0] - plan.offset[0]]
+    by_hand = [corner[0] * source[1] / plan.content[1], corner[1] * source[0] / plan.content[0]]
+    np.testing.assert_allclose(points[0, 0], by_hand, rtol=1e-4, atol=1e-2)
+
+
+def test_pictures_of_many_sizes_are_cut_one_after_the_other() -> None:
+    letterboxes = Letterboxes((64, 96), "letterbox-centre", 7)
+    for number in [*range(SIZES_KEPT + 3), 0, 1, 1]:
+        image = noise((40 + number, 90 - number, 3), number)
+        plan, cut = letterboxes.cut(Picture(bgr=image.copy()))
+        alone = plan.blank(7)
+        plan.cut(Picture(bgr=image), alone)
+        np.testing.assert_array_equal(cut, alone)
+        assert plan == Letterbox.plan(image.shape[:2], (64, 96), "letterbox-centre")
+    assert cut is letterboxes.cut(Picture(bgr=noise((41, 89, 3), 5)))[1]
 
 
 @pytest.mark.parametrize("full_range", [False, True], ids=["limited", "full"])

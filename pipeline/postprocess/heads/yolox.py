@@ -6,7 +6,6 @@ already 0..1. Source: Ge et al., "YOLOX" (2021), section 2.2; decoding as in its
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from engines.spec import InputSpec
 from pipeline.arrays import FloatArray
 from pipeline.frame import Detections
+from pipeline.postprocess.cells import cells, count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ class YOLOX:
         if len(shapes) != 1:
             return False
         shape = next(iter(shapes.values()))
-        return len(shape) == 3 and shape[1] == len(_cells(size)[0]) and shape[2] > 5
+        return len(shape) == 3 and shape[1] == sum(count(size, stride) for stride in STRIDES) and shape[2] > 5
 
     def class_count(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
         """Return columns less box and objectness."""
@@ -50,7 +50,7 @@ class YOLOX:
         class_ids = rows[:, 5:].argmax(axis=1)
         scores = rows[:, 4] * rows[np.arange(len(rows)), class_ids + 5]
         chosen = scores > confidence
-        corners, strides = _cells(size)
+        corners, strides = cells(size, STRIDES)
         places = likely[chosen]
         boxes = _boxes(rows[chosen, :4], corners[places], strides[places])
         return Detections(boxes, scores[chosen], class_ids[chosen].astype(np.int32))
@@ -61,15 +61,3 @@ def _boxes(rows: FloatArray, corners: FloatArray, strides: FloatArray) -> FloatA
     with np.errstate(over="ignore"):  # a broken model's exp() may be infinite; NMS drops what is not finite
         halves = np.exp(rows[:, 2:]) * strides / 2
     return np.concatenate([centres - halves, centres + halves], axis=1)
-
-
-@lru_cache(maxsize=16)
-def _cells(size: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
-    """Return (cells, 2) x, y of each cell in units of its stride, and (cells, 1) strides."""
-    corners, strides = [], []
-    for stride in STRIDES:
-        rows, columns = size[0] // stride, size[1] // stride
-        y, x = np.mgrid[:rows, :columns]
-        corners.append(np.stack([x, y], axis=-1).reshape(-1, 2))
-        strides.append(np.full((rows * columns, 1), stride))
-    return np.concatenate(corners).astype(np.float32), np.concatenate(strides).astype(np.float32)
