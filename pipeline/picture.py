@@ -23,6 +23,8 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from pipeline.arrays import Image
 
 Matrix = Literal["bt601", "bt709"]
+Rectangle = tuple[int, int, int, int]
+"""Left, top, width, height in pixels."""
 
 HD_WIDTH, SD_HEIGHT = 1280, 576
 """Untagged video as wide as HD, or higher than SD ever was, is taken as BT.709, the rest as BT.601: as players do
@@ -166,3 +168,18 @@ class Picture:
     def as_planes(self) -> Planes:
         """Return the planes, converting where the picture came as BGR (odd sizes grow to even)."""
         return self.planes if self.planes is not None else bgr_to_planes(self.bgr)
+
+
+def cropped(picture: Picture, box: Rectangle) -> Picture:
+    """Return a part of a picture; planes stay planes where all four numbers are even."""
+    left, top, width, height = box
+    planes = picture.planes
+    if planes is None or any(side % 2 for side in box):
+        return Picture(bgr=np.ascontiguousarray(picture.bgr[top : top + height, left : left + width]))
+
+    def cut(plane: Image, scale: int) -> Image:
+        part = plane[top // scale : (top + height) // scale, left // scale : (left + width) // scale]
+        return np.ascontiguousarray(part).reshape(-1)
+
+    data = np.concatenate([cut(planes.y, 1), cut(planes.u, 2), cut(planes.v, 2)]).reshape(-1, width)
+    return Picture(planes=Planes(data, planes.matrix, planes.full_range))

@@ -9,18 +9,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-
-from pipeline.arrays import Image
 from pipeline.capture.source import Damaged, Source, Wrapped
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
-from pipeline.picture import Picture, Planes
+from pipeline.picture import Rectangle, cropped
 
 SLACK = 0.25
 """Part of an interval by which a picture may be early and is taken nevertheless: timestamps are not exact."""
-Box = tuple[int, int, int, int]
-"""Left, top, width, height in pixels."""
 
 
 class Throttled(Wrapped):
@@ -48,7 +43,7 @@ class Throttled(Wrapped):
 class Cropped(Wrapped):
     """A rectangle of each picture."""
 
-    def __init__(self, source: Source, box: Box) -> None:
+    def __init__(self, source: Source, box: Rectangle) -> None:
         super().__init__(source)
         self._box = box
         self._resize_info()
@@ -84,22 +79,7 @@ class Cropped(Wrapped):
             )
 
 
-def cropped(picture: Picture, box: Box) -> Picture:
-    """Return a part of a picture; planes stay planes where all four numbers are even."""
-    left, top, width, height = box
-    planes = picture.planes
-    if planes is None or any(side % 2 for side in box):
-        return Picture(bgr=np.ascontiguousarray(picture.bgr[top : top + height, left : left + width]))
-
-    def cut(plane: Image, scale: int) -> Image:
-        part = plane[top // scale : (top + height) // scale, left // scale : (left + width) // scale]
-        return np.ascontiguousarray(part).reshape(-1)
-
-    data = np.concatenate([cut(planes.y, 1), cut(planes.u, 2), cut(planes.v, 2)]).reshape(-1, width)
-    return Picture(planes=Planes(data, planes.matrix, planes.full_range))
-
-
-def view_of(source: Source, max_fps: float | None, crop: Box | None) -> Source:
+def view_of(source: Source, max_fps: float | None, crop: Rectangle | None) -> Source:
     """Return the source with what was asked for around it."""
     if max_fps is not None:
         source = Throttled(source, max_fps)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.capture.source import Damaged, Source, SourceInfo, SourceState
-from pipeline.capture.view import Box, Cropped, Throttled, cropped, view_of
+from pipeline.capture.view import Cropped, Throttled, view_of
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
-from pipeline.picture import Picture, Planes, bgr_to_planes
+from pipeline.picture import Picture, Planes, Rectangle, bgr_to_planes, cropped
 
 PIXELS = np.zeros((4, 4, 3), np.uint8)
 
@@ -163,7 +163,7 @@ boxes = st.tuples(*[st.integers(0, 16)] * 2, *[st.integers(1, 16)] * 2)
 
 @settings(deadline=None)
 @given(box=even_boxes)
-def test_planes_stay_planes_where_all_four_numbers_are_even(box: Box) -> None:
+def test_planes_stay_planes_where_all_four_numbers_are_even(box: Rectangle) -> None:
     left, top, width, height = box
     whole = planes_of(34, 32)
     part = cropped(Picture(planes=whole), box).planes
@@ -178,7 +178,7 @@ def test_planes_stay_planes_where_all_four_numbers_are_even(box: Box) -> None:
 
 @settings(deadline=None)
 @given(box=even_boxes)
-def test_the_colours_of_cropped_planes_are_those_of_the_whole_picture(box: Box) -> None:
+def test_the_colours_of_cropped_planes_are_those_of_the_whole_picture(box: Rectangle) -> None:
     left, top, width, height = box
     noise = np.random.default_rng(7).integers(0, 256, (34, 32, 3), dtype=np.uint8)
     whole = Picture(planes=bgr_to_planes(noise))
@@ -188,7 +188,7 @@ def test_the_colours_of_cropped_planes_are_those_of_the_whole_picture(box: Box) 
 
 @settings(deadline=None)
 @given(box=boxes, is_planar=st.booleans())
-def test_any_part_has_the_pixels_that_slicing_has(box: Box, is_planar: bool) -> None:
+def test_any_part_has_the_pixels_that_slicing_has(box: Rectangle, is_planar: bool) -> None:
     left, top, width, height = box
     noise = np.random.default_rng(7).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     whole = Picture(planes=bgr_to_planes(noise)) if is_planar else Picture(bgr=noise)
@@ -208,7 +208,7 @@ def test_a_part_has_its_own_memory() -> None:
 
 @pytest.mark.parametrize("box", [(0, 0, 5, 4), (0, 0, 4, 5), (1, 0, 4, 4), (0, 1, 4, 4), (4, 4, 1, 1), (100, 0, 2, 2)])
 @pytest.mark.parametrize("sized", [True, False], ids=["size known", "size unknown"])
-def test_a_part_beyond_the_picture_is_refused_as_soon_as_the_size_is_known(box: Box, sized: bool) -> None:
+def test_a_part_beyond_the_picture_is_refused_as_soon_as_the_size_is_known(box: Rectangle, sized: bool) -> None:
     source = Cropped(Given([0.0], sized=sized), box)
     text = rf"cam: crop \[{', '.join(map(str, box))}\] .* reaches beyond the picture, which is 4 x 4"
     if sized:

@@ -1,0 +1,109 @@
+"""Face quality: how well a face can be recognised, as one number with a reason.
+
+Four properties, each mapped to 0..1, and the quality is the least of them: a sharp face that is turned away is as
+useless as a blurred one that looks at the camera, and the worst property is what a person can do something about.
+The ramps were set on LFW pictures (500 of them, also blurred and shrunk): see `docs/faces.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from pipeline.arrays import FloatArray, Image
+    from pipeline.faces import Faces
+
+PROPERTIES = ("small", "blurred", "turned away", "doubtful")
+"""What is wrong where a property is the least: size, sharpness, pose, the finder's score."""
+EYES_APART = (8.0, 32.0)
+"""Pixels between the eyes: recognisable from, good from."""
+SHARPNESS = (0.02, 0.12)
+"""Part of the contrast that is fine detail: from, good from."""
+POSE = (0.75, 0.25)
+"""How far the nose is from the middle of the face, in half its width or height: not from, good from."""
+SCORE = (0.3, 0.7)
+"""The finder's score."""
+SIDE = 64
+"""Sharpness is measured on chips of this size, so that it means the same for every encoder."""
+NOSE_HEIGHT = 0.52
+"""Where the nose is between eyes (0) and mouth (1) of a face that looks straight ahead."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Of N faces."""
+
+    properties: FloatArray
+    """(N, 4) float32 in 0..1, in the order of `PROPERTIES`."""
+
+    @property
+    def values(self) -> FloatArray:
+        """(N,) float32: the least of the four."""
+        least: FloatArray = self.properties.min(axis=1)
+        return least
+
+    def worst(self, row: int) -> str:
+        """Return what is most wrong with a face."""
+        return PROPERTIES[int(self.properties[row].argmin())]
+
+
+def measure(faces: Faces, chips: Image) -> Quality:
+    """Measure faces.
+
+    Args:
+        faces: N of them, with landmarks.
+        chips: (N, height, width, 3) uint8 BGR, the same faces aligned.
+    """
+    sharpness = np.array([_sharpness(chip) for chip in chips]).reshape(-1)
+    values = (
+        _ramp(_eyes_apart(faces.landmarks), EYES_APART),
+        _ramp(sharpness, SHARPNESS),
+        _ramp(_off_centre(faces.landmarks), POSE),
+        _ramp(faces.scores, SCORE),
+    )
+    return Quality(np.stack(values, axis=1).astype(np.float32))
+
+
+def _ramp(values: npt.ArrayLike, ends: tuple[float, float]) -> npt.NDArray[np.float64]:
+    """Return 0 at the first end, 1 at the second, and a line in between."""
+    return np.asarray(np.clip((np.asarray(values, np.float64) - ends[0]) / (ends[1] - ends[0]), 0, 1))
+
+
+def _eyes_apart(landmarks: FloatArray) -> npt.NDArray[np.float64]:
+    return np.asarray(np.linalg.norm(landmarks[:, 1].astype(np.float64) - landmarks[:, 0], axis=1))
+
+
+def _off_centre(landmarks: FloatArray) -> npt.NDArray[np.float64]:
+    """Return how far the nose is from where a frontal face has it, the larger of both directions.
+
+    Across, in half the distance of the eyes; along the face, in half the distance from eyes to mouth.
+    """
+    points = landmarks.astype(np.float64)
+    eyes, mouth = points[:, :2].mean(axis=1), points[:, 3:].mean(axis=1)
+    down = mouth - eyes
+    across = points[:, 1] - points[:, 0] + points[:, 4] - points[:, 3]
+    nose = points[:, 2] - eyes
+    with np.errstate(divide="ignore", invalid="ignore"):
+        along = (nose * down).sum(axis=1) / (down * down).sum(axis=1)
+        width = np.maximum(np.linalg.norm(across, axis=1) / 2, np.linalg.norm(down, axis=1) / 2)
+        side = (nose[:, 0] * down[:, 1] - nose[:, 1] * down[:, 0]) / np.linalg.norm(down, axis=1)
+        off = np.maximum(np.abs(side) / (width / 2), np.abs(along - NOSE_HEIGHT) / 0.5)
+    return np.asarray(np.nan_to_num(off, nan=1.0, posinf=1.0))
+
+
+def _sharpness(chip: Image) -> float:
+    """Return the energy of fine detail (the Laplacian's) as a part of the energy of all contrast.
+
+    Source: the variance of the Laplacian, Pech-Pacheco et al. (2000), divided by the variance, so that neither light
+    nor contrast counts.
+    """
+    rows, columns = chip.shape[0] // 8, chip.shape[1] // 8
+    middle = chip[rows:-rows, columns:-columns]
+    grey = cv2.cvtColor(cv2.resize(middle, (SIDE, SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+    contrast = float(grey.std())
+    return 0.0 if contrast < 1 else float(cv2.Laplacian(grey, cv2.CV_64F).std()) / (4 * contrast)
