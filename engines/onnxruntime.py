@@ -16,7 +16,7 @@ import numpy as np
 
 from engines.engine import Batch, EngineInfo, EngineOptions, Outputs, check_batch
 from engines.errors import BackendUnavailable, EngineBuildError, EngineError
-from engines.graph import PICTURES, prepare, take_uint8_pictures
+from engines.prepare import PICTURES, prepare, take_uint8_pictures
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -84,13 +84,16 @@ class ONNXRuntimeEngine:
             raise EngineBuildError(f"onnxruntime refused {self._spec.path}: {str(error).strip()}") from error
 
     def infer(self, batch: Batch) -> Outputs:
-        """Run the model; pictures one by one where its batch is fixed to 1."""
+        """Run the model; the pictures side by side where its batch is fixed to 1."""
         check_batch(batch, self._info.input_shape)
         if self._closed:
             raise EngineError("the engine is closed")
         if self._batch is None or len(batch) == 1:
             return self._run(batch)
-        each = [self._run(batch[i : i + 1]) for i in range(len(batch))]
+        try:
+            each = list(self._runners.map(self._run, np.split(batch, len(batch))))
+        except (CancelledError, RuntimeError) as error:
+            raise EngineError("the engine is closed") from error
         return {name: np.concatenate([outputs[name] for outputs in each]) for name in self._outputs}
 
     def submit(self, batch: Batch) -> ONNXRuntimeRequest:

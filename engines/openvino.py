@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+from collections import deque
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from engines.engine import Batch, EngineInfo, EngineOptions, Outputs, check_batch
 from engines.errors import BackendUnavailable, EngineBuildError, EngineError
-from engines.graph import prepare
+from engines.prepare import prepare
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -120,22 +121,51 @@ class OpenVINOEngine:
         return steps.build()
 
     def infer(self, batch: Batch) -> Outputs:
-        """Run the model; pictures one by one where its batch is fixed to 1 (a batch is no faster on a CPU)."""
+        """Run the model; the pictures side by side where its batch is fixed to 1."""
         check_batch(batch, self._info.input_shape)
         if self._batch is None or len(batch) == 1:
             return self.submit(batch).result()
-        each = [self.submit(batch[i : i + 1]).result() for i in range(len(batch))]
-        return {name: np.concatenate([outputs[name] for outputs in each]) for name in each[0]}
+        each = self._side_by_side(batch)
+        return {name: np.concatenate([outputs[name] for outputs in each]) for name in self._names}
+
+    def _side_by_side(self, batch: Batch) -> list[Outputs]:
+        """Run each picture as a request; only the first may wait, or two callers might wait for each other's."""
+        running: deque[OpenVINORequest] = deque()
+        done = []
+        try:
+            for i in range(len(batch)):
+                while (request := self._take_idle(wait=not running)) is None:
+                    done.append(running.popleft().result())
+                running.append(self._start(request, batch[i : i + 1]))
+            while running:
+                done.append(running.popleft().result())
+        finally:
+            for left in running:  # by a failure
+                with contextlib.suppress(EngineError):
+                    left.result()
+        return done
 
     def submit(self, batch: Batch) -> OpenVINORequest:
         """Start the model on one batch."""
         check_batch(batch, self._info.input_shape)
         if self._batch is not None and len(batch) != self._batch:
             raise ValueError(f"this model takes {self._batch} picture at a time, not {len(batch)}")
-        request = self._idle.get()
+        request = self._take_idle(wait=True)
+        assert request is not None
+        return self._start(request, batch)
+
+    def _take_idle(self, *, wait: bool) -> ov.InferRequest | None:
+        """Return a free request; None where there is none and waiting is not allowed."""
+        try:
+            request = self._idle.get(block=wait)
+        except queue.Empty:
+            return None
         if request is None or self._closed:
             self._idle.put(None)  # for the next who waits
             raise EngineError("the engine is closed")
+        return request
+
+    def _start(self, request: ov.InferRequest, batch: Batch) -> OpenVINORequest:
         try:
             if self._batch is None:
                 request.set_input_tensor(self._tensor(batch))

@@ -1,7 +1,8 @@
 """The reference of the parity check: an ONNX file as it is, in fp32, fed float pixels made by numpy.
 
 No step on the graph, no pre-processing compiled into it, no optimisation by the runtime: an error in any of those
-must not be in both of what is compared.
+must not be in both of what is compared. Two exceptions: a file in another format (dlib's) is converted, and where the
+zoo knows that the size a file declares means nothing (`InputSpec.batch` is a number), the declaration is left out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.errors import BackendUnavailable, EngineBuildError
+from engines.graph import load, picture_input
 
 if TYPE_CHECKING:
     from engines.engine import Batch, Outputs
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 class PlainFile:
     """A model file run by ONNX Runtime, without any of this project's preparations.
 
-    Its first input must be N x 3 x height x width; where that is fixed, it is the size of the pictures.
+    Its first input must be N x 3 x height x width; where that is fixed, it is the size of the pictures, and where N is
+    fixed, pictures are run one by one.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -29,7 +32,8 @@ class PlainFile:
 
         Raises:
             BackendUnavailable: onnxruntime is not installed.
-            EngineBuildError: it refuses the file.
+            ModelError: the file cannot be converted.
+            EngineBuildError: onnxruntime refuses it.
         """
         try:
             import onnxruntime as ort
@@ -40,7 +44,7 @@ class PlainFile:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = ort.InferenceSession(str(spec.path), settings, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(_content(spec), settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no public base
             raise EngineBuildError(f"onnxruntime refused {spec.path}: {str(error).strip()}") from error
         self._input = self._session.get_inputs()[0]
@@ -48,7 +52,7 @@ class PlainFile:
         self._spec = spec.input
 
     def infer(self, batch: Batch) -> Outputs:
-        """Run the file; pictures one by one where its batch is fixed."""
+        """Run the file."""
         pixels = batch[..., ::-1] if self._spec.colour == "rgb" else batch
         values = (pixels.astype(np.float64) - self._spec.mean) / self._spec.std
         planes = np.ascontiguousarray(values.transpose(0, 3, 1, 2), dtype=np.float32)
@@ -59,3 +63,18 @@ class PlainFile:
 
     def _run(self, planes: npt.NDArray[np.float32]) -> Outputs:
         return dict(zip(self._names, self._session.run(self._names, {self._input.name: planes}), strict=True))
+
+
+def _content(spec: ModelSpec) -> str | bytes:
+    """Return what ONNX Runtime is to load: the file's path, where it can be loaded as it is."""
+    undeclared = isinstance(spec.input.batch, int)
+    if not undeclared and spec.path.suffix != ".dat":
+        return str(spec.path)
+    model = load(spec.path)
+    if undeclared:
+        for value in (picture_input(model), *model.graph.output):
+            for number, axis in enumerate(value.type.tensor_type.shape.dim):
+                if number != 1:
+                    axis.Clear()
+    content: bytes = model.SerializeToString()
+    return content

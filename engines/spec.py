@@ -48,6 +48,8 @@ class InputSpec:
     """Where the size is open: height and width must be multiples of this."""
     batch: int | Literal["any"] | None = None
     """Pictures at once, where the batch size that the file declares means nothing; None: it does."""
+    crop: float | None = None
+    """For models that see a face and what is around it: how much, in sides of the face's box."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from onnx import TensorProto, helper
 
 from engines import graph
 from engines.errors import ModelError
+from engines.focus import fuse_focus
+from engines.prepare import prepare, take_uint8_pictures
 from engines.spec import InputSpec
 from tests.engines.onnx_files import FOUR, focus, identity, save, spec_of, value
 
@@ -41,7 +43,7 @@ def yolox(shared: Path) -> Path:
 
 def test_fused_yolox_says_the_same_on_real_pictures(yolox: Path, shared: Path) -> None:
     plain, fused = graph.load(yolox), graph.load(yolox)
-    assert graph.fuse_focus(fused)
+    assert fuse_focus(fused)
     for name in ("bus.jpg", "zidane.jpg"):
         image = cv2.imread(str(shared / "data" / "images" / name))
         assert image is not None
@@ -53,12 +55,12 @@ def test_fused_yolox_says_the_same_on_real_pictures(yolox: Path, shared: Path) -
 
 def test_fusing_yolox_removes_all_slices_and_leaves_a_valid_graph(yolox: Path) -> None:
     fused = graph.load(yolox)
-    graph.fuse_focus(fused)
+    fuse_focus(fused)
     onnx.checker.check_model(fused)
     kinds = [node.op_type for node in fused.graph.node]
     assert "Slice" not in kinds
     assert kinds[0] == "Conv"
-    assert not graph.fuse_focus(fused)
+    assert not fuse_focus(fused)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_only_a_true_focus_is_fused_and_the_answer_never_changes(
 ) -> None:
     path = focus(tmp_path, **options)
     plain, model = graph.load(path), graph.load(path)
-    assert graph.fuse_focus(model) == fuses
+    assert fuse_focus(model) == fuses
     onnx.checker.check_model(model)
     (before,), (after,) = run(plain, pixels(1, 3, 16, 24)), run(model, pixels(1, 3, 16, 24))
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-2)
@@ -111,7 +113,7 @@ def test_what_a_branch_of_an_if_reads_is_not_removed(tmp_path: Path) -> None:
     model.graph.output.append(value("z", (None,) * 4))
     batch = pixels(1, 3, 16, 24)
     before = run(model, batch)
-    assert graph.fuse_focus(model)
+    assert fuse_focus(model)
     assert {output.name for output in model.graph.output} == {*names, "z"}
     np.testing.assert_array_equal(run(model, batch)[1], before[1])
 
@@ -120,7 +122,7 @@ def test_what_a_branch_of_an_if_reads_is_not_removed(tmp_path: Path) -> None:
 
 
 def test_another_size_gives_the_same_network_for_that_size(yolox: Path) -> None:
-    model = graph.prepare(spec_of(yolox), (320, 416))
+    model = prepare(spec_of(yolox), (320, 416))
     (output,) = run(model, pixels(1, 3, 320, 416))
     assert output.shape == (1, sum(320 // stride * (416 // stride) for stride in (8, 16, 32)), 85)
 
@@ -128,9 +130,9 @@ def test_another_size_gives_the_same_network_for_that_size(yolox: Path) -> None:
 def test_an_open_size_must_be_said(tmp_path: Path) -> None:
     path = identity(tmp_path, ("n", 3, "h", "w"))
     with pytest.raises(ModelError, match="leaves its input size open"):
-        graph.prepare(spec_of(path), None)
-    assert graph.dimensions(graph.prepare(spec_of(path), (64, 32)).graph.input[0]) == [None, 3, 64, 32]
-    assert graph.dimensions(graph.prepare(spec_of(path, height=32, width=96), None).graph.input[0])[2:] == [32, 96]
+        prepare(spec_of(path), None)
+    assert graph.dimensions(prepare(spec_of(path), (64, 32)).graph.input[0]) == [None, 3, 64, 32]
+    assert graph.dimensions(prepare(spec_of(path, height=32, width=96), None).graph.input[0])[2:] == [32, 96]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_an_open_size_must_be_said(tmp_path: Path) -> None:
 )
 def test_nodes_for_uint8_pictures_do_what_numpy_does(input_spec: InputSpec, tmp_path: Path) -> None:
     model = graph.load(identity(tmp_path, ("n", 3, 8, 6)))
-    graph.take_uint8_pictures(model, input_spec)
+    take_uint8_pictures(model, input_spec)
     onnx.checker.check_model(model)
     batch = pixels(2, 8, 6, 3).astype(np.uint8)
     expected = (batch if input_spec.colour == "bgr" else batch[..., ::-1]).astype(float)
@@ -162,14 +164,14 @@ def test_nodes_for_uint8_pictures_do_what_numpy_does(input_spec: InputSpec, tmp_
 )
 def test_a_model_that_takes_no_single_pictures_is_refused(shape: tuple[int, ...], words: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=words):
-        graph.prepare(spec_of(identity(tmp_path, shape)), None)
+        prepare(spec_of(identity(tmp_path, shape)), None)
 
 
 def test_a_model_that_wants_more_than_a_picture_is_refused(tmp_path: Path) -> None:
     inputs = [value("x", (1, 3, 8, 8)), value("size", (1,))]
     path = save(tmp_path, [helper.make_node("Add", ["x", "size"], ["y"])], inputs, [value("y", (1, 3, 8, 8))], [])
     with pytest.raises(ModelError, match=r"more than a picture.*size \[1\]"):
-        graph.prepare(spec_of(path), None)
+        prepare(spec_of(path), None)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", bytes(1000)])

@@ -1,0 +1,1 @@
+"""Weights in other formats than ONNX become ONNX models."""
