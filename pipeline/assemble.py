@@ -5,17 +5,18 @@ Whatever can be wrong with a request is found here, before a thread is started o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engines.engine import EngineOptions
 from engines.zoo import Zoo
+from pipeline.assemble_engine import engine_options, suited
+from pipeline.assemble_faces import face_stages
 from pipeline.capture import Source, make_source, source_names
 from pipeline.capture.options import LiveOptions, SourceOptions
 from pipeline.capture.step import in_step
-from pipeline.config.settings import EngineSettings, LatencySettings, Settings, SinksSettings, SourceSettings
+from pipeline.config.settings import LatencySettings, Settings, SinksSettings, SourceSettings
 from pipeline.errors import ConfigError
 from pipeline.governor import Governor, Objective
 from pipeline.mailbox import Policy
@@ -43,7 +44,7 @@ def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: P
 
     Args:
         settings: of the run.
-        extra_stages: your own; a frame passes them between detection and rendering.
+        extra_stages: your own; a frame passes them between faces and rendering.
         progress: called while a model is downloaded.
 
     Raises:
@@ -54,7 +55,8 @@ def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: P
         sources = in_step(sources)
     try:
         detectors = _detection(settings, sources, progress)
-        stages = _named_apart([*detectors, *extra_stages, *_rendering(settings)])
+        faces = face_stages(settings, [source.info for source in sources], progress)
+        stages = _named_apart([*detectors, *faces, *extra_stages, *_rendering(settings)])
         runner: Runner
         sinks = make_sinks(settings.sinks, stop=lambda: runner.stop())
         for sink in sinks:
@@ -123,13 +125,6 @@ def source_options(settings: SourceSettings) -> SourceOptions:
     )
 
 
-def engine_options(settings: EngineSettings, input_size: tuple[int, int] | None = None) -> EngineOptions:
-    """Return the engine's part of the settings."""
-    return EngineOptions(
-        settings.backend, settings.precision, settings.device, settings.threads, settings.requests, input_size
-    )
-
-
 def find_model(model: str, input_size: tuple[int, int] | None, progress: Progress | None) -> ModelSpec:
     """Return the complete spec of a detector: a name of the zoo, or an ONNX file.
 
@@ -153,7 +148,7 @@ def make_sinks(settings: SinksSettings, stop: Callable[[], None]) -> list[Sink]:
     if settings.events is not None:
         from pipeline.sinks.events import Events
 
-        sinks.append(Events(settings.events.path))
+        sinks.append(Events(settings.events.path, settings.events.encodings))
     if (frames := settings.frames) is not None:
         from pipeline.sinks.pictures import PictureOptions, Pictures
 
@@ -174,17 +169,10 @@ def _detection(settings: Settings, sources: Sequence[Source], progress: Progress
     from pipeline.infer.detector import Detector, DetectorOptions, Load
 
     spec = find_model(detect.model, detect.input_size, progress)
-    engine = _suited(engine_options(settings.engine, detect.input_size), sources)
+    engine = suited(engine_options(settings.engine, detect.input_size), [source.info for source in sources])
     smaller = _smaller(settings, spec, engine, progress) if "smaller_model" in _rungs(settings.latency) else None
     options = DetectorOptions(detect.confidence, detect.iou, detect.classes, detect.class_agnostic)
     return [Detector(spec, engine, options, Load(detect.every, detect.on_overload == "bypass", smaller))]
-
-
-def _suited(engine: EngineOptions, sources: Sequence[Source]) -> EngineOptions:
-    """Let each camera have one request at a time: of two on two cores, each would take twice as long."""
-    if engine.requests is not None or not all(source.info.live for source in sources):
-        return engine
-    return replace(engine, requests=min(len(sources), engine.threads or os.cpu_count() or 1))
 
 
 def _smaller(
@@ -225,7 +213,10 @@ def _rendering(settings: Settings) -> list[Stage]:
         return []
     from pipeline.render.renderer import Renderer, RenderOptions
 
-    return [Renderer(RenderOptions(render.boxes, render.labels, render.hud, render.thickness, render.font_scale))]
+    options = RenderOptions(
+        render.boxes, render.labels, render.landmarks, render.hud, render.thickness, render.font_scale
+    )
+    return [Renderer(options)]
 
 
 def _named_apart(stages: list[Stage]) -> list[Stage]:

@@ -27,7 +27,8 @@ from typer.core import TyperGroup
 from engines.engine import EngineOptions
 from engines.spec import ModelSpec
 from engines.zoo import Zoo
-from pipeline.assemble import assemble, engine_options, find_model
+from pipeline.assemble import assemble, find_model
+from pipeline.assemble_engine import engine_options
 from pipeline.config.load import Override, load_settings, parse_set
 from pipeline.config.settings import Settings
 from pipeline.sinks.paths import prepare_file

@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from engines.errors import FrameloomError
-from tools import benchmark, config, demo, doctor, engines, evaluate, models, run, soak
+from tools import benchmark, config, demo, doctor, engines, evaluate, evaluate_faces, gallery, models, run, soak
 from tools.terminal import LogLines
 
 app = typer.Typer(
@@ -29,6 +29,9 @@ app.add_typer(models.app, name="models")
 benchmark.app.command()(soak.soak)
 app.add_typer(benchmark.app, name="bench")
 app.add_typer(engines.app, name="engines")
+app.add_typer(gallery.app, name="gallery")
+evaluate.app.command()(evaluate_faces.verify)
+evaluate.app.command()(evaluate_faces.identify)
 app.add_typer(evaluate.app, name="eval")
 app.command()(doctor.doctor)
 app.add_typer(config.app, name="config")

@@ -32,6 +32,11 @@ def run(
         ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Name of a known model, or an ONNX file.")] = None,
+    gallery: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Recognise faces: who is known (frameloom gallery add).")
+    ] = None,
+    finder: Annotated[str | None, typer.Option(help="Name of a known face finder, or an ONNX file.")] = None,
+    embedder: Annotated[str | None, typer.Option(help="Name of a known face encoder, or a file.")] = None,
     record: Annotated[str | None, typer.Option(metavar="FILE", help="Record an annotated MP4.")] = None,
     segment_s: Annotated[float | None, typer.Option(help="Begin a new recording after so many seconds.")] = None,
     events: Annotated[str | None, typer.Option(metavar="FILE", help="Write results as JSON lines.")] = None,
@@ -43,10 +48,13 @@ def run(
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any other key.")] = None,
 ) -> None:
-    """Detect in videos and images; show, record and report what is there."""
+    """Detect and recognise in videos and images; show, record and report what and who is there."""
     options = {
         "--source": ("sources", parse_sources(source) if source else None),
         "--model": ("detect.model", model),
+        "--gallery": ("faces.gallery", gallery),
+        "--finder": ("faces.finder", finder),
+        "--embedder": ("faces.embedder", embedder),
         "--record": ("sinks.record.path", record),
         "--segment-s": ("sinks.record.segment_s", segment_s),
         "--events": ("sinks.events.path", events),

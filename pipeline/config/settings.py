@@ -181,9 +181,51 @@ class TrackSettings(Section):
 
 
 class FacesSettings(Section):
-    """Finding and recognising faces: a later version."""
+    """Finding and recognising faces."""
 
-    enabled: NotYet = Field(default=False, description="Find and recognise faces (not available in this version).")
+    enabled: bool | None = Field(
+        default=None, description="Find faces (null: where a gallery is named, which is also what recognises them)."
+    )
+    finder: Text = Field(default="centerface", description="Name of a known face finder, or path of an ONNX file.")
+    embedder: Text | None = Field(
+        default=None,
+        description="Name of a known face encoder, or path of an ONNX file (null: the gallery's, else dlib-resnet).",
+    )
+    gallery: FilePath | None = Field(
+        default=None, description="Who is known: a file made by `frameloom gallery add` (null: find only)."
+    )
+    threshold: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Similarity from which a face is that person (null: as calibrated, else the encoder's own).",
+    )
+    confidence: float | None = Field(
+        default=None, ge=0, le=1, description="Keep faces that score more than this (null: the finder's own)."
+    )
+    short_side: int = Field(
+        default=256,
+        ge=32,
+        le=4096,
+        multiple_of=32,
+        description="Short side of the finder's input, pixels; larger finds smaller faces.",
+    )
+    min_quality: float = Field(default=0.15, ge=0, le=1, description="Faces of less are shown, but not matched.")
+    match_every: int = Field(default=1, ge=1, description="Match faces in every n-th frame.")
+    inside_persons: bool = Field(default=False, description="Look for faces only where persons were detected.")
+    mirrored: bool = Field(
+        default=False, description="Encode each face and its mirror image: a little more exact, twice the work."
+    )
+    liveness: bool = Field(default=False, description="Do not match photos and screens (needs the MiniFASNet files).")
+    min_liveness: float = Field(default=0.5, ge=0, le=1, description="Faces of less are shown, but not matched.")
+    points: Text | None = Field(
+        default=None, description="Path of an ONNX file for 68 landmarks, such as PFLD's (null: none)."
+    )
+
+    @property
+    def on(self) -> bool:
+        """Whether faces are looked for."""
+        return self.gallery is not None if self.enabled is None else self.enabled
 
 
 class LatencySettings(Section):
@@ -214,6 +256,7 @@ class RenderSettings(Section):
     enabled: bool = Field(default=True, description="Draw into the pictures that are shown and recorded.")
     boxes: bool = Field(default=True, description="Draw boxes.")
     labels: bool = Field(default=True, description="Write class and score at each box.")
+    landmarks: bool = Field(default=False, description="Draw the landmarks of faces.")
     hud: bool = Field(default=True, description="Write frame rate and latency into a corner.")
     thickness: int | None = Field(
         default=None, ge=1, le=20, description="Line width, pixels (null: from the picture's size)."
@@ -246,6 +289,9 @@ class EventsSettings(Section):
 
     shorthand = "path"
     path: FilePath = Field(description="JSON Lines file.")
+    encodings: bool = Field(
+        default=False, description="Write the encodings of faces, too: personal data, by which people can be found."
+    )
 
 
 class WindowSettings(Section):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import colorsys
+import math
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from pipeline.arrays import FloatArray
+from pipeline.faces import Faces
 from pipeline.frame import Detections, Frame
 from pipeline.render.canvas import Canvas, Colour, canvas_of, text_size
 from pipeline.stage import Stage
@@ -18,6 +22,9 @@ GOLDEN_RATIO = 0.618034
 HUD_SMOOTHING = 0.9
 SHORTEST_S = 1e-6
 DARK: Colour = (24, 24, 24)
+KNOWN: Colour = (80, 220, 60)
+UNKNOWN: Colour = (190, 190, 190)
+LANDMARK: Colour = (255, 160, 0)
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,7 @@ class RenderOptions:
 
     boxes: bool = True
     labels: bool = True
+    landmarks: bool = False
     hud: bool = True
     thickness: int | None = None
     font_scale: float | None = None
@@ -71,6 +79,8 @@ class Renderer(Stage):
         canvas = canvas_of(frame.picture)
         if frame.detections is not None:
             self._draw_detections(canvas, frame, frame.detections)
+        if frame.faces is not None:
+            self._draw_faces(canvas, frame, frame.faces)
         if self._options.hud:
             self._draw_hud(canvas, frame)
         frame.rendered = canvas.picture()
@@ -80,19 +90,40 @@ class Renderer(Stage):
         self._paces.pop(source, None)
 
     def _draw_detections(self, canvas: Canvas, frame: Frame, detections: Detections) -> None:
-        scale, thickness = self._sizes(frame)
         detections = detections[np.isfinite(detections.boxes).all(axis=1)]
-        beyond = 2 * thickness  # a line out there is not seen, and OpenCV's integers do not overflow
-        lowest, highest = (-beyond,) * 4, (frame.width + beyond, frame.height + beyond) * 2
-        boxes = detections.boxes.round().clip(lowest, highest).astype(int).tolist()
+        boxes = self._inside(frame, detections.boxes)
         rows = zip(boxes, detections.scores.tolist(), detections.class_ids.tolist(), strict=True)
-        for (left, top, right, bottom), score, class_id in reversed(list(rows)):  # the best on top
-            colour = class_colour(class_id)
-            if self._options.boxes:
-                canvas.rectangle((left, top), (right - 1, bottom - 1), colour, 1 if frame.predicted else thickness)
-            if self._options.labels:
-                about = "~" if frame.predicted else ""
-                _tag(canvas, (left, top), f"{about}{frame.label(class_id)} {score:.2f}", scale, colour)
+        for box, score, class_id in reversed(list(rows)):  # the best on top
+            about = "~" if frame.predicted else ""
+            self._draw_box(canvas, frame, box, class_colour(class_id), f"{about}{frame.label(class_id)} {score:.2f}")
+
+    def _draw_faces(self, canvas: Canvas, frame: Frame, faces: Faces) -> None:
+        names = faces.names or (None,) * len(faces)
+        similarities = [math.nan] * len(faces) if faces.similarities is None else faces.similarities.tolist()
+        radius = self._sizes(frame)[1]
+        for row in reversed(range(len(faces))):
+            name, box = names[row], self._inside(frame, faces.boxes[row : row + 1])[0]
+            if name is not None:
+                self._draw_box(canvas, frame, box, KNOWN, f"{drawable(name)} {similarities[row]:.2f}")
+            else:
+                self._draw_box(canvas, frame, box, UNKNOWN, "unknown" if math.isfinite(similarities[row]) else "face")
+            for x, y in faces.landmarks[row].round().astype(int).tolist() if self._options.landmarks else ():
+                canvas.rectangle((x - radius, y - radius), (x + radius, y + radius), LANDMARK, -1)
+
+    def _draw_box(self, canvas: Canvas, frame: Frame, box: list[int], colour: Colour, label: str) -> None:
+        left, top, right, bottom = box
+        scale, thickness = self._sizes(frame)
+        if self._options.boxes:
+            canvas.rectangle((left, top), (right - 1, bottom - 1), colour, 1 if frame.predicted else thickness)
+        if self._options.labels:
+            _tag(canvas, (left, top), label, scale, colour)
+
+    def _inside(self, frame: Frame, boxes: FloatArray) -> list[list[int]]:
+        """Return boxes as whole pixels; a line beyond the frame is not seen, and OpenCV's integers do not overflow."""
+        beyond = 2 * self._sizes(frame)[1]
+        lowest, highest = (-beyond,) * 4, (frame.width + beyond, frame.height + beyond) * 2
+        whole: list[list[int]] = boxes.round().clip(lowest, highest).astype(int).tolist()
+        return whole
 
     def _draw_hud(self, canvas: Canvas, frame: Frame) -> None:
         pace = self._paces.setdefault(frame.source, Pace())
@@ -121,6 +152,12 @@ def class_colour(class_id: int) -> Colour:
     """Return a colour that is always the same for a class, and far from its neighbours' (hues a golden ratio apart)."""
     red, green, blue = colorsys.hsv_to_rgb(class_id * GOLDEN_RATIO % 1, 0.8, 1.0)
     return round(blue * 255), round(green * 255), round(red * 255)
+
+
+def drawable(name: str) -> str:
+    """Return a name in the letters that OpenCV's font has: é as e, and ? for what it lacks."""
+    plain = (each for each in unicodedata.normalize("NFKD", name) if not unicodedata.combining(each))
+    return "".join(each if " " <= each <= "~" else "?" for each in plain)
 
 
 def _is_dark(colour: Colour) -> bool:

@@ -17,14 +17,17 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.arrays import FloatArray
 from pipeline.capture.source import SourceInfo, SourceState
 from pipeline.errors import SinkError
+from pipeline.faces import Faces
 from pipeline.frame import Detections, Frame
 from pipeline.sinks.paths import prepare_file
 from pipeline.sinks.sink import Sink
 
 BOX_DECIMALS = 2
 SCORE_DECIMALS = 4
+ENCODING_DECIMALS = 6
 
 
 class Events(Sink):
@@ -32,8 +35,15 @@ class Events(Sink):
 
     name = "events"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, encodings: bool = False) -> None:
+        """Write nothing yet.
+
+        Args:
+            path: of the log.
+            encodings: whether to write the encodings of faces, which are personal data.
+        """
         self._path = path
+        self._encodings = encodings
         self._file: int | None = None
         self._size = 0
         self._begun = False
@@ -51,7 +61,7 @@ class Events(Sink):
 
     def consume(self, frame: Frame) -> None:
         """Write the frame's line, then its events."""
-        self._write(frame_line(frame))
+        self._write(frame_line(frame, self._encodings))
         for event in frame.events:
             place = {"type": "event", "source": frame.source, "frame": frame.index, "pts": round(frame.pts, 6)}
             self._write(place | event | place)  # an event's own keys come after these and cannot replace them
@@ -119,8 +129,8 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def frame_line(frame: Frame) -> dict[str, Any]:
-    """Return a frame's record, in plain JSON types."""
+def frame_line(frame: Frame, encodings: bool = False) -> dict[str, Any]:
+    """Return a frame's record, in plain JSON types; with `encodings`, also those of its faces."""
     record: dict[str, Any] = {
         "type": "frame",
         "source": frame.source,
@@ -128,7 +138,7 @@ def frame_line(frame: Frame) -> dict[str, Any]:
         "pts": round(frame.pts, 6),
         "wall_time": frame.wall_time,
         "detections": [] if frame.detections is None else _detections(frame, frame.detections),
-        "faces": [],
+        "faces": [] if frame.faces is None else _faces(frame.faces, encodings),
     }
     if frame.predicted:
         record["predicted"] = True
@@ -152,3 +162,31 @@ def _detections(frame: Frame, detections: Detections) -> list[dict[str, Any]]:
         }
         for box, score, class_id, track in rows
     ]
+
+
+def _faces(faces: Faces, encodings: bool) -> list[dict[str, Any]]:
+    """Return the faces; what nobody measured is null or left out."""
+    records: list[dict[str, Any]] = []
+    for row in range(len(faces)):
+        record: dict[str, Any] = {
+            "box": [round(edge, BOX_DECIMALS) for edge in faces.boxes[row].tolist()],
+            "score": round(float(faces.scores[row]), SCORE_DECIMALS),
+            "landmarks": [[round(x, BOX_DECIMALS), round(y, BOX_DECIMALS)] for x, y in faces.landmarks[row].tolist()],
+            "name": None if faces.names is None else faces.names[row],
+            "similarity": _score(faces.similarities, row),
+            "track": None if faces.track_ids is None else int(faces.track_ids[row]),
+        }
+        for name, values in (("quality", faces.qualities), ("liveness", faces.liveness)):
+            if values is not None:
+                record[name] = _score(values, row)
+        if faces.points is not None:
+            record["points"] = [[round(x, BOX_DECIMALS), round(y, BOX_DECIMALS)] for x, y in faces.points[row].tolist()]
+        if encodings and faces.encodings is not None and np.isfinite(faces.encodings[row]).all():
+            record["encoding"] = [round(value, ENCODING_DECIMALS) for value in faces.encodings[row].tolist()]
+        records.append(record)
+    return records
+
+
+def _score(values: FloatArray | None, row: int) -> float | None:
+    value = math.nan if values is None else float(values[row])
+    return round(value, SCORE_DECIMALS) if math.isfinite(value) else None

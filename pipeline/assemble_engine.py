@@ -1,0 +1,28 @@
+"""Settings -> how engines run, for every model of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from engines.engine import EngineOptions
+
+if TYPE_CHECKING:
+    from pipeline.capture.source import SourceInfo
+    from pipeline.config.settings import EngineSettings
+
+
+def engine_options(settings: EngineSettings, input_size: tuple[int, int] | None = None) -> EngineOptions:
+    """Return the engine's part of the settings."""
+    return EngineOptions(
+        settings.backend, settings.precision, settings.device, settings.threads, settings.requests, input_size
+    )
+
+
+def suited(engine: EngineOptions, sources: Sequence[SourceInfo]) -> EngineOptions:
+    """Let each camera have one request at a time: of two on two cores, each would take twice as long."""
+    if engine.requests is not None or not all(source.live for source in sources):
+        return engine
+    return replace(engine, requests=min(len(sources), engine.threads or os.cpu_count() or 1))

@@ -1,0 +1,109 @@
+"""Settings -> the stages of faces. Models and gallery are checked here, before a thread starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from engines.zoo import Zoo
+from pipeline.assemble_engine import engine_options, suited
+from pipeline.config.settings import FacesSettings, Settings
+from pipeline.errors import ConfigError, GalleryError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from engines.download import Progress
+    from engines.engine import EngineOptions
+    from engines.spec import ModelSpec
+    from pipeline.capture.source import SourceInfo
+    from pipeline.gallery.known import KnownPeople
+    from pipeline.infer.embedder import FaceEmbedder
+    from pipeline.stage import Stage
+
+DEFAULT_EMBEDDER = "dlib-resnet"
+LIVENESS = ("minifasnet-v2", "minifasnet-v1se")
+
+
+def face_stages(settings: Settings, sources: Sequence[SourceInfo], progress: Progress | None = None) -> list[Stage]:
+    """Return the stages that find, check and recognise faces, as far as the settings ask for them.
+
+    Raises:
+        ConfigError: persons are to be looked in, and nothing detects them.
+        ModelError: a model is nowhere, damaged, or no such model.
+        GalleryError: there is no gallery, or it is another encoder's.
+    """
+    faces = settings.faces
+    if not faces.on:
+        return []
+    if faces.inside_persons and not settings.detect.enabled:
+        raise ConfigError("faces.inside_persons: persons are found by detection, which is off (detect.enabled)")
+    from pipeline.infer.face_finder import FinderOptions, recognise
+    from pipeline.infer.face_stages import FindFaces
+
+    engine = suited(engine_options(settings.engine), sources)
+    bypass = settings.detect.on_overload == "bypass"
+    finder = FindFaces(
+        recognise(Zoo.load().spec(faces.finder, task="face-detect", progress=progress)),
+        engine,
+        FinderOptions(short_side=faces.short_side, confidence=faces.confidence),
+        sizes=[(each.height, each.width) for each in sources if each.height and each.width],
+        inside_persons=faces.inside_persons,
+        bypass=bypass,
+    )
+    return [finder, *_checks(faces, engine, progress), *_recognition(settings, engine, bypass, progress)]
+
+
+def _checks(faces: FacesSettings, engine: EngineOptions, progress: Progress | None) -> list[Stage]:
+    stages: list[Stage] = []
+    if faces.liveness:
+        from pipeline.infer.face_checks import CheckLiveness
+
+        stages.append(CheckLiveness([Zoo.load().spec(name, progress=progress) for name in LIVENESS], engine))
+    if faces.points is not None:
+        from pipeline.infer.face_checks import FindPoints
+
+        stages.append(FindPoints(Zoo.load().spec(faces.points, task="face-points", progress=progress), engine))
+    return stages
+
+
+def _recognition(settings: Settings, engine: EngineOptions, bypass: bool, progress: Progress | None) -> list[Stage]:
+    faces, events = settings.faces, settings.sinks.events
+    if faces.gallery is None and not (events and events.encodings):
+        return []
+    from pipeline.infer.face_stages import RecogniseFaces, RecogniseOptions
+
+    gallery = faces.gallery
+    encoder = find_encoder(faces, progress)
+    options = RecogniseOptions(faces.min_quality, faces.min_liveness, faces.match_every, faces.mirrored)
+    people = None if gallery is None else lambda embedder: _people(gallery, embedder, faces.threshold)
+    return [RecogniseFaces(encoder, engine, options, people, bypass=bypass)]
+
+
+def _people(gallery: Path, embedder: FaceEmbedder, threshold: float | None) -> KnownPeople:
+    from pipeline.gallery.known import KnownPeople
+
+    return KnownPeople(gallery, embedder, threshold)
+
+
+def find_encoder(faces: FacesSettings, progress: Progress | None = None) -> ModelSpec:
+    """Return the spec of the encoder: the one named, else the gallery's, else the default.
+
+    Raises:
+        ModelError: it is nowhere, or nothing says how it is used.
+        GalleryError: there is no gallery, or it is another encoder's.
+    """
+    from pipeline.gallery.store import GalleryFile
+
+    held = None
+    if faces.gallery is not None:
+        with GalleryFile.open(faces.gallery, read_only=True) as gallery:
+            held = gallery.embedder
+    name = faces.embedder or (held.name if held else DEFAULT_EMBEDDER)
+    spec = Zoo.load().spec(name, task="face-encode", progress=progress)
+    if held is not None and spec.sha256 != held.sha256:
+        raise GalleryError(
+            f"{faces.gallery} holds encodings of {held}, which cannot be compared with those of {spec.name} "
+            f"(sha256 {str(spec.sha256)[:12]}): use that encoder, or another gallery"
+        )
+    return spec

@@ -1,0 +1,137 @@
+"""A gallery as an .npz file: to keep, to move, to make elsewhere.
+
+Arrays of N rows: `encodings` (N, D) float32, `qualities` float32, and the texts `names`, `images`, `image_sha256` and
+`created_at`; beside them `embedder`, a JSON text with name, sha256, metric and dimensions, and `format`, the number 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import zipfile
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import GalleryError
+from pipeline.gallery.connection import create_private
+from pipeline.gallery.records import EmbedderId, Encoding
+from pipeline.gallery.store import GalleryFile
+
+FORMAT = 1
+TEXTS = ("names", "images", "image_sha256", "created_at")
+ARRAYS = ("encodings", "qualities", *TEXTS, "embedder", "format")
+
+
+def export(gallery: GalleryFile, file: Path) -> int:
+    """Write all encodings into a file of the mode 0600, which is whole or not there; return how many they are.
+
+    Raises:
+        GalleryError: it cannot be written.
+    """
+    records = gallery.records()
+    texts = [(name, each.image, each.image_sha256, each.created_at) for name, each in records]
+    columns = dict(zip(TEXTS, zip(*texts, strict=True) if texts else [()] * len(TEXTS), strict=True))
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    create_private(partial)
+    try:
+        with partial.open("wb") as opened:
+            np.savez(
+                opened,
+                allow_pickle=False,
+                encodings=np.array([each.vector for _, each in records], np.float32).reshape(
+                    -1, gallery.embedder.dimensions
+                ),
+                qualities=np.array([each.quality for _, each in records], np.float32),
+                embedder=np.array(json.dumps(asdict(gallery.embedder))),
+                format=np.array(FORMAT),
+                **{name: np.array(column, np.str_) for name, column in columns.items()},
+            )
+        partial.replace(file)
+    except OSError as error:
+        raise GalleryError(f"cannot write the export {file}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    return len(records)
+
+
+def import_into(gallery: Path, file: Path) -> tuple[int, int]:
+    """Add the encodings of a file to a gallery, in one transaction; a gallery that does not exist is made.
+
+    What a person has already, number by number, is left out.
+
+    Returns:
+        How many were added, and how many left out.
+
+    Raises:
+        GalleryError: the file is no export or damaged, or the gallery is of another embedder.
+    """
+    embedder, records = read(file)
+    with GalleryFile.open(gallery, embedder, create=True) as opened:
+        added = opened.add_records(records, skip_known=True)
+    return added, len(records) - added
+
+
+def read(file: Path) -> tuple[EmbedderId, list[tuple[str, Encoding]]]:
+    """Return whose encodings an export holds, and (person, encoding) of all.
+
+    Raises:
+        GalleryError: there is none, or it is no export, damaged, or of another format.
+    """
+    arrays = _load(file)
+    missing = [name for name in ARRAYS if name not in arrays]
+    if missing:
+        raise GalleryError(f"{file} is no export of a gallery, for it lacks {', '.join(missing)}: name another file")
+    if (found := arrays["format"].tolist()) != FORMAT:
+        raise GalleryError(f"{file} has the format {found}, and this program reads {FORMAT}: install a newer Frameloom")
+    embedder = _embedder(arrays["embedder"].tolist(), file)
+    count = len(arrays["encodings"]) if arrays["encodings"].ndim else 0
+    shapes = {"encodings": (count, embedder.dimensions), **dict.fromkeys(("qualities", *TEXTS), (count,))}
+    kinds = {"encodings": "f", "qualities": "f", **dict.fromkeys(TEXTS, "U")}
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind != kinds[name]:
+            raise GalleryError(
+                f"{file} is damaged, for its {name} are {array.dtype} of the shape {array.shape} instead of {shape}: "
+                f"export the gallery again"
+            )
+    texts = zip(*(arrays[name].tolist() for name in TEXTS), strict=True)
+    qualities = arrays["qualities"].tolist()
+    vectors = arrays["encodings"].astype(np.float32)
+    return embedder, [
+        (name, Encoding(vector, quality, *origin))
+        for vector, quality, (name, *origin) in zip(vectors, qualities, texts, strict=True)
+    ]
+
+
+def _load(file: Path) -> dict[str, Any]:
+    """Return the arrays; nothing of the file is ever run (`allow_pickle`)."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("it is no .npz file")
+            return {name: arrays[name] for name in ARRAYS if name in arrays}
+    except OSError as error:
+        if error.strerror is None:
+            raise GalleryError(f"cannot read the export {file}: {error}") from error
+        raise GalleryError(f"cannot read the export {file}: {error.strerror}") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise GalleryError(f"{file} is no export of a gallery, or is damaged: {error}") from error
+
+
+def _embedder(text: str, file: Path) -> EmbedderId:
+    try:
+        fields = json.loads(text)
+        embedder = EmbedderId(**fields)
+        if embedder.metric in ("cosine", "l2") and int(embedder.dimensions) > 0:
+            return embedder
+        raise ValueError(text)
+    except (TypeError, ValueError) as error:
+        raise GalleryError(
+            f"{file} does not say which embedder made it ({text!r}): export the gallery again"
+        ) from error
