@@ -6,6 +6,7 @@ one that is worked out from its shapes and metadata. No file is opened here.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,8 @@ ARCFACE_TEMPLATE: Points = (
 """Where the five landmarks of a face lie in a 112 x 112 input. Source: InsightFace (ArcFace's alignment)."""
 DLIB_TEMPLATE: Points = ((46.8, 45.7), (102.2, 45.7), (74.5, 78.0), (50.7, 102.5), (98.0, 102.5))
 """The same for dlib's 150 x 150 chip: measured, for dlib itself aligns by other points (good to about 2 px)."""
+GALLERY = 100
+"""People of the gallery that an encoder's `identify_threshold` is for."""
 TEMPLATES = {"arcface": ARCFACE_TEMPLATE, "dlib": DLIB_TEMPLATE}
 
 
@@ -67,7 +70,14 @@ class EncoderSpec:
     verify_threshold: float
     """Similarity from which two faces count as one person, where nothing was calibrated."""
     identify_threshold: float
-    """The same for a face that is compared with a whole gallery: stricter, for a stranger has many chances."""
+    """The same for one that is compared with a gallery of `GALLERY` people: stricter, a stranger has many chances."""
+    identify_growth: float = 0.0
+    """What ten times as many people add to it."""
+
+    def threshold_for(self, people: int) -> float:
+        """Return the similarity from which a face is somebody of a gallery, where nothing was calibrated."""
+        grown = self.identify_threshold + self.identify_growth * math.log10(max(people, 1) / GALLERY)
+        return min(1.0, max(self.verify_threshold, grown))
 
 
 @dataclass(frozen=True)

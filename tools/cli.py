@@ -14,6 +14,7 @@ import typer
 from engines.errors import FrameloomError
 from tools import benchmark, config, demo, doctor, engines, evaluate, evaluate_faces, gallery, models, run, soak
 from tools.terminal import LogLines
+from tools.train import embedding, similarity
 
 app = typer.Typer(
     name="frameloom",
@@ -23,6 +24,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+training = typer.Typer(help="Train models of your own: a face encoder, a similarity head.", no_args_is_help=True)
+training.command()(embedding.embedding)
+training.command()(similarity.similarity)
+
 app.command()(run.run)
 app.command()(demo.demo)
 app.add_typer(models.app, name="models")
@@ -33,6 +38,7 @@ app.add_typer(gallery.app, name="gallery")
 evaluate.app.command()(evaluate_faces.verify)
 evaluate.app.command()(evaluate_faces.identify)
 app.add_typer(evaluate.app, name="eval")
+app.add_typer(training, name="train")
 app.command()(doctor.doctor)
 app.add_typer(config.app, name="config")
 

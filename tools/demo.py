@@ -1,4 +1,7 @@
-"""`frameloom demo`: the main job on two real clips, with nothing to prepare."""
+"""`frameloom demo`: the main job on two real clips, with nothing to prepare.
+
+One shows a street, the other a man who talks: he is enrolled from one of its frames, and named in the others.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,22 @@ from tools.terminal import download_progress
 CLIPS = {"bikes": "demo-bikes", "carphone": "demo-carphone"}
 STILL_AT_S = 6.5
 """A moment of the clips with bicycles and cars in the picture."""
+DRIVER, DRIVER_AT_S = "driver", 1.0
+"""Who is in the second clip, and a moment at which he looks at the camera."""
 
 
 def demo(out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo")) -> None:
-    """Detect objects in two clips at once; leave annotated videos, a still and an event log."""
+    """Detect objects and recognise a face in two clips at once; leave annotated videos, a still and an event log."""
     zoo = Zoo.load()
     sources = []
     for name, clip in CLIPS.items():
         with download_progress(clip) as progress:
             sources.append({"name": name, "url": str(zoo.fetch(clip, progress))})
+    gallery = out / "gallery.db"
+    enrol_driver(Path(sources[-1]["url"]), gallery)
     values = {
         "sources": sources,
+        "faces.gallery": str(gallery),
         "sinks.record.path": str(out / "demo.mp4"),
         "sinks.record.layout": "both",
         "sinks.events.path": str(out / "events.jsonl"),
@@ -35,6 +43,29 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for the results.")] = Pa
     video, still = out / "demo-bikes.mp4", out / "still.jpg"
     if video.exists() and save_still(video, STILL_AT_S, still):  # else the run was stopped before
         typer.echo(f"wrote {still}")
+
+
+def enrol_driver(clip: Path, gallery: Path) -> None:
+    """Make a gallery that knows the man of the second clip, from one frame of it.
+
+    Raises:
+        SinkError: the frame cannot be written.
+        ModelError: a face model is nowhere to be had.
+    """
+    from pipeline.gallery.known import id_of
+    from pipeline.gallery.store import GalleryFile
+    from tools.enrol import Enrolment, Rules
+    from tools.face_images import FaceModels, opened
+
+    gallery.parent.mkdir(parents=True, exist_ok=True)
+    portrait = gallery.with_name(f"{DRIVER}.png")
+    save_still(clip, DRIVER_AT_S, portrait)
+    with (
+        download_progress("face models") as progress,
+        opened(FaceModels(), progress) as reader,
+        GalleryFile.open(gallery, id_of(reader.embedder), create=True) as file,
+    ):
+        Enrolment(file, reader, Rules()).enrol(DRIVER, [portrait])
 
 
 def save_still(video: Path, at_s: float, path: Path) -> bool:

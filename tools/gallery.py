@@ -35,7 +35,7 @@ from tools.face_options import (
     PrecisionOption,
     bar,
 )
-from tools.terminal import Output, download_progress
+from tools.terminal import Output, count_of, download_progress
 from tools.unknown_people import group_unknowns, parse_choices
 
 DEFAULT_EMBEDDER = "dlib-resnet"
@@ -117,7 +117,7 @@ def list_people(
     for each in people:
         table.add_row(each.name, str(each.count), f"{each.quality:.2f}", each.created_at, style=None)
     Output(highlight=False, markup=False).print(table)
-    _say(f"{len(people)} people, encodings of {embedder}")
+    _say(f"{count_of(len(people), 'person', 'people')}, encodings of {embedder}")
     _say(f"calibrated {calibration.subject.made}" if calibration else "not calibrated: frameloom gallery calibrate")
 
 
@@ -128,7 +128,7 @@ def export_file(
     """Write all encodings into an .npz file (personal data: handle it like the gallery)."""
     with GalleryFile.open(gallery, read_only=True) as opened_gallery:
         count = archive.export(opened_gallery, file)
-    _say(f"wrote {count} encodings to {file}")
+    _say(f"wrote {count_of(count, 'encoding')} to {file}")
 
 
 @app.command("import")
@@ -137,7 +137,7 @@ def import_file(
 ) -> None:
     """Add the encodings of an .npz file; those that are there already are left out."""
     added, skipped = archive.import_into(gallery, file)
-    _say(f"added {added} encodings to {gallery}, {skipped} were there already")
+    _say(f"added {count_of(added, 'encoding')} to {gallery}, {skipped} were there already")
 
 
 @app.command()
@@ -198,7 +198,7 @@ def identify(
                 _say(f"  {alike:6.3f}  {name}{mark}")
         if not known:
             _say("  unknown")
-    _say(f"{len(faces)} faces; threshold {threshold.sentence}")
+    _say(f"{count_of(len(faces), 'face')}; threshold {threshold.sentence}")
 
 
 @app.command()
@@ -252,7 +252,7 @@ def unknowns(
         for line in found.lines():
             _say(line)
         for number, name in parse_choices(enrol or [], len(found.groups)):
-            _say(f"added    {name}: {found.enrol(number, name, file)} faces of person {number}")
+            _say(f"added    {name}: {count_of(found.enrol(number, name, file), 'face')} of person {number}")
 
 
 @contextmanager
@@ -308,9 +308,10 @@ def _print_report(report: Report, gallery: Path) -> None:
         _say(f"refused  {path}: {reason}")
     for name, count in report.added.items():
         if count:
-            _say(f"added    {name}: {count} picture{'' if count == 1 else 's'}")
-    people, pictures = sum(map(bool, report.added.values())), sum(report.added.values())
-    _say(f"{pictures} pictures of {people} people added to {gallery}, {len(report.refused)} refused")
+            _say(f"added    {name}: {count_of(count, 'picture')}")
+    pictures = count_of(sum(report.added.values()), "picture")
+    people = count_of(sum(map(bool, report.added.values())), "person", "people")
+    _say(f"{pictures} of {people} added to {gallery}, {len(report.refused)} refused")
 
 
 def _say(text: str) -> None:

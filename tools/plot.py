@@ -104,7 +104,9 @@ def draw_similarities(
     for same, colour, name in ((False, DIFFERENT, "two people"), (True, SAME, "one person")):
         values = verification.similarities[verification.same == same]
         label = f"{name}: {len(values):,} pairs"
-        axes.hist(values, edges, weights=np.full(len(values), 1 / len(values)), color=colour, alpha=0.6, label=label)
+        axes.hist(
+            values, edges.tolist(), weights=np.full(len(values), 1 / len(values)), color=colour, alpha=0.6, label=label
+        )
     for point, style, name in ((verify, "-", "1:1"), (identify, "--", "1:N")):
         if point is not None:
             label = f"{name} threshold {point.threshold:.3f}"

@@ -186,3 +186,8 @@ def download_progress(name: str) -> Iterator[ProgressCallback]:
             bar.update(task, completed=done, total=total)
 
         yield update
+
+
+def count_of(number: int, one: str, several: str | None = None) -> str:
+    """Return a number with its noun: 1 face, 2 faces."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.errors import ConfigError, GalleryError
 from pipeline.gallery.records import Encoding
 from pipeline.gallery.store import GalleryFile
+from tools.terminal import count_of
 from tools.unknowns import Sighting, Unknowns, cluster, read_unknowns
 
 MOST_ENROLLED = 5
@@ -34,10 +35,9 @@ class UnknownPeople:
             tracks = len({(each.log, each.source, each.track) for each in group})
             best = group[0]
             box = ", ".join(f"{edge:.0f}" for edge in best.box)
-            yield (
-                f"person {number}: {len(group)} faces of {tracks} tracks; the best is in {best.source}, frame "
-                f"{best.frame}, at [{box}], quality {best.quality:.2f}"
-            )
+            seen = f"{count_of(len(group), 'face')} of {count_of(tracks, 'track')}"
+            place = f"{best.source}, frame {best.frame}, at [{box}], quality {best.quality:.2f}"
+            yield f"person {number}: {seen}; the best is in {place}"
         alone = len(self.unknowns.sightings) - sum(map(len, self.groups))
         faces = self.unknowns.faces
         yield f"{len(self.groups)} unknown people, {alone} faces belong to none; {faces} faces in the logs"

@@ -112,14 +112,13 @@ def read(file: Path) -> tuple[EmbedderId, list[tuple[str, Encoding]]]:
 def _load(file: Path) -> dict[str, Any]:
     """Return the arrays; nothing of the file is ever run (`allow_pickle`)."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as opened:
+            arrays = np.load(opened, allow_pickle=False)
             if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise ValueError("it is no .npz file")
             return {name: arrays[name] for name in ARRAYS if name in arrays}
     except OSError as error:
-        if error.strerror is None:
-            raise GalleryError(f"cannot read the export {file}: {error}") from error
-        raise GalleryError(f"cannot read the export {file}: {error.strerror}") from error
+        raise GalleryError(f"cannot read the export {file}: {error.strerror or error}") from error
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise GalleryError(f"{file} is no export of a gallery, or is damaged: {error}") from error
 

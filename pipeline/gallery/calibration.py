@@ -208,7 +208,7 @@ def effective_threshold(
     """
     if configured is not None:
         return Threshold(configured, "configured", f"{configured:.3f}, as configured")
-    default = encoder.verify_threshold if people is None else encoder.identify_threshold
+    default = encoder.verify_threshold if people is None else encoder.threshold_for(people)
     point = None
     if calibration is not None:
         point = calibration.verify if people is None else calibration.identify

@@ -54,8 +54,8 @@ class KnownPeople:
 
     def describe(self) -> str:
         """Say how many are known, and the threshold with its reason."""
-        matcher = self._watched.known.matcher
-        return f"{len(matcher.names)} people in {self._path}, threshold {self.threshold.sentence}"
+        people = len(self._watched.known.matcher.names)
+        return f"{people} {'person' if people == 1 else 'people'} in {self._path}, threshold {self.threshold.sentence}"
 
     def close(self) -> None:
         """Stop watching."""

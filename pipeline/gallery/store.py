@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.arrays import FloatArray
 from pipeline.errors import GalleryError
 from pipeline.gallery import schema
 from pipeline.gallery.connection import connect, create_private, in_sentences, is_immutable, rewrite
@@ -253,11 +254,11 @@ class GalleryFile:
                 (person,),
             ).fetchall()
 
-    def _matrix(self, blobs: Sequence[bytes]) -> Any:
-        joined = b"".join(blobs)
-        vectors = np.frombuffer(joined, VECTOR)
+    def _matrix(self, blobs: Sequence[bytes]) -> FloatArray:
         size = VECTOR.itemsize * self.embedder.dimensions
-        if any(len(blob) != size for blob in blobs) or not np.isfinite(vectors).all():
+        whole = all(len(blob) == size for blob in blobs)
+        vectors = np.frombuffer(b"".join(blobs) if whole else b"", VECTOR)
+        if not whole or not np.isfinite(vectors).all():
             raise GalleryError(
                 f"{self.path} is damaged, for it holds encodings that are not {self.embedder.dimensions} finite "
                 f"numbers: put a copy of it back, or import an export of it"

@@ -1,9 +1,8 @@
-"""The demo and the bench, whole, as a new user runs them; clips and model come from the test material."""
+"""The demo and the bench, whole, as a new user runs them; clips and models are at hand."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,10 @@ import pytest
 from tests.e2e.program import events, frameloom, times_of
 
 
-@pytest.fixture
-def mirror(shared: Path) -> dict[str, str]:
-    return {"FRAMELOOM_MIRROR": os.pathsep.join([str(shared / "models"), str(shared / "data" / "videos")])}
-
-
-def test_the_demo_leaves_videos_a_picture_of_both_a_still_and_events(tmp_path: Path, mirror: dict[str, str]) -> None:
-    done = frameloom("demo", cwd=tmp_path, env=mirror)
+def test_the_demo_leaves_videos_a_picture_of_both_a_still_and_events(
+    tmp_path: Path, face_models: dict[str, str]
+) -> None:
+    done = frameloom("demo", cwd=tmp_path, env=face_models)
     assert (done.code, done.error) == (0, "")
     demo = tmp_path / "demo"
     assert len(times_of(demo / "demo-bikes.mp4")) == 250
@@ -27,13 +23,16 @@ def test_the_demo_leaves_videos_a_picture_of_both_a_still_and_events(tmp_path: P
     lines = events(demo / "events.jsonl")
     found = {each["class"] for line in lines if line["type"] == "frame" for each in line["detections"]}
     assert {"bicycle", "car", "person"} <= found
+    names = [face["name"] for line in lines if line["type"] == "frame" for face in line["faces"]]
+    assert names.count("driver") >= 0.95 * 120
+    assert set(names) <= {"driver", None}
     assert lines[-1]["sources"]["bikes"]["delivered"] == 250
     for name in ("demo-bikes.mp4", "demo-carphone.mp4", "demo-grid.mp4", "events.jsonl", "still.jpg"):
         assert f"wrote demo/{name}" in done.out
 
 
-def test_the_bench_reports_stages_pipeline_and_plain_loop(tmp_path: Path, mirror: dict[str, str]) -> None:
-    done = frameloom("bench", "--rounds", "1", "--frames", "20", "--json", "b.json", cwd=tmp_path, env=mirror)
+def test_the_bench_reports_stages_pipeline_and_plain_loop(tmp_path: Path, face_models: dict[str, str]) -> None:
+    done = frameloom("bench", "--rounds", "1", "--frames", "20", "--json", "b.json", cwd=tmp_path, env=face_models)
     assert done.code == 0, done.error
     report = json.loads((tmp_path / "b.json").read_text())
     assert list(report["stages_cpu_ms"]) == ["decode", "letterbox", "model", "head + NMS", "draw", "encode"]

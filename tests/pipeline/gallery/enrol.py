@@ -14,7 +14,8 @@ TOGETHER = 50
 
 def main(path: str, name: str) -> None:
     with GalleryFile.open(path, DLIB, create=True, timeout_s=20) as gallery:
-        print("ready", flush=True)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         for number in itertools.count():
             gallery.add(f"{name} {number}", encodings(TOGETHER, seed=number))
 

@@ -115,9 +115,10 @@ def test_a_writer_waits_for_another_and_then_says_so(path: Path) -> None:
 
 def test_read_only_is_kept(path: Path) -> None:
     with GalleryFile.open(path, read_only=True) as gallery:
-        for write in (lambda: gallery.add("Bob", encodings(1)), lambda: gallery.remove("Ann")):
-            with pytest.raises(GalleryError, match="it cannot be written"):
-                write()
+        with pytest.raises(GalleryError, match="it cannot be written"):
+            gallery.add("Bob", encodings(1))
+        with pytest.raises(GalleryError, match="it cannot be written"):
+            gallery.remove("Ann")
         assert gallery.encodings().names == ("Ann",)
 
 
@@ -131,9 +132,10 @@ def test_a_read_only_disk_is_read_and_writing_is_a_sentence(disk_of: Callable[[s
         with GalleryFile.open(path, DLIB, read_only=read_only) as gallery:
             assert gallery.encodings().names == ("Ann",)
             assert gallery.version() == gallery.version()
-            for write in (lambda: gallery.add("Bob", encodings(1)), lambda: gallery.remove("Ann")):
-                with pytest.raises(GalleryError, match="it cannot be written"):
-                    write()
+            with pytest.raises(GalleryError, match="it cannot be written"):
+                gallery.add("Bob", encodings(1))
+            with pytest.raises(GalleryError, match="it cannot be written"):
+                gallery.remove("Ann")
     with pytest.raises(GalleryError, match=r"cannot create the gallery .*Read-only file system"):
         GalleryFile.open(disk / "new.db", DLIB, create=True)
     assert contents(disk).keys() == {"gallery.db"}

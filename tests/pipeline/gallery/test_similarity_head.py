@@ -84,7 +84,13 @@ def test_a_head_of_another_embedder_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_head_is_refused(wrong: dict[str, Any], words: str, tmp_path: Path) -> None:
-    fields = {"version": 1, "weights": np.zeros(8), "bias": 0.5, "form": "absolute", "embedder": EMBEDDER} | wrong
+    fields: dict[str, Any] = {
+        "version": 1,
+        "weights": np.zeros(8),
+        "bias": 0.5,
+        "form": "absolute",
+        "embedder": EMBEDDER,
+    } | wrong
     np.savez(tmp_path / "head.npz", **{key: value for key, value in fields.items() if value is not None})
     with pytest.raises(GalleryError, match=words):
         SimilarityHead.load(tmp_path / "head.npz", EMBEDDER)

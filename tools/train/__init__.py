@@ -1,0 +1,1 @@
+"""`frameloom train`: what can be learned from a user's own data."""
