@@ -12,7 +12,20 @@ import traceback
 import typer
 
 from engines.errors import FrameloomError
-from tools import benchmark, config, demo, doctor, engines, evaluate, evaluate_faces, gallery, models, run, soak
+from tools import (
+    bench_gallery,
+    benchmark,
+    config,
+    demo,
+    doctor,
+    engines,
+    evaluate,
+    evaluate_faces,
+    gallery,
+    models,
+    run,
+    soak,
+)
 from tools.terminal import LogLines
 from tools.train import embedding, similarity
 
@@ -32,6 +45,7 @@ app.command()(run.run)
 app.command()(demo.demo)
 app.add_typer(models.app, name="models")
 benchmark.app.command()(soak.soak)
+benchmark.app.command()(bench_gallery.gallery)
 app.add_typer(benchmark.app, name="bench")
 app.add_typer(engines.app, name="engines")
 app.add_typer(gallery.app, name="gallery")

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 from pydantic import ConfigDict
-from scipy import stats
+from scipy.special import betaincinv
 
 from pipeline.errors import GalleryError
 
@@ -26,7 +26,7 @@ def upper_bound(errors: int, trials: int) -> float:
     """Return the largest rate that `errors` in `trials` do not rule out with 95 % confidence."""
     if errors >= trials:
         return 1.0
-    return float(stats.beta.ppf(CONFIDENCE, errors + 1, trials - errors))
+    return float(betaincinv(errors + 1, trials - errors, CONFIDENCE))  # the quantile of the beta distribution
 
 
 def carry(rate: float, factor: float) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -54,7 +55,7 @@ class GalleryFile:
             path: of the file.
             embedder: whose encodings it must hold; None: whichever they are.
             create: make the file if there is none; needs an embedder.
-            read_only: never change it.
+            read_only: never change it, but for its mode where others could read it.
             timeout_s: how long to wait for a lock.
 
         Raises:
@@ -179,6 +180,8 @@ class GalleryFile:
         for name, encoding in records:
             person = checked_name(name)
             vector = checked_vector(encoding.vector, self.embedder, person).astype(VECTOR).tobytes()
+            if not math.isfinite(encoding.quality):
+                raise GalleryError(f"an encoding for {person} has the quality {encoding.quality}: give one from 0 to 1")
             checked.append((person, vector, encoding))
         with self._changing("add to"):
             known = set(self._connection.execute(f"SELECT name, vector FROM {JOINED}")) if skip_known else set()
@@ -249,9 +252,10 @@ class GalleryFile:
         """Return rows of encodings with their people, a person's rows side by side."""
         with in_sentences(self.path, "read"):
             person = None if name is None else self._person(name)
+            chosen = "" if person is None else "WHERE people.id = ?"
             return self._connection.execute(
-                f"SELECT {columns} FROM {JOINED} WHERE ?1 IS NULL OR people.id = ?1 ORDER BY people.id, encodings.id",
-                (person,),
+                f"SELECT {columns} FROM {JOINED} {chosen} ORDER BY people.id, encodings.id",
+                () if person is None else (person,),
             ).fetchall()
 
     def _matrix(self, blobs: Sequence[bytes]) -> FloatArray:
@@ -282,7 +286,8 @@ class GalleryFile:
             found = self._connection.execute(
                 "INSERT INTO people (name, created_at) VALUES (?, ?)", (person, now)
             ).lastrowid
-        origin = (float(encoding.quality), encoding.image, encoding.image_sha256, encoding.created_at)
+        image = encoding.image.encode(errors="backslashreplace").decode()  # names of files need not be Unicode
+        origin = (float(encoding.quality), image, encoding.image_sha256, encoding.created_at)
         self._connection.execute(
             "INSERT INTO encodings (person_id, vector, quality, image, image_sha256, created_at) "
             "VALUES (?, ?, ?, ?, ?, ?)",

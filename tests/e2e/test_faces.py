@@ -137,10 +137,10 @@ def test_a_running_pipeline_sees_a_changed_gallery_within_two_seconds(
     john = next((shared / "data" / "faces" / "johns").glob("*/*.jpg"))
     assert frameloom("gallery", "add", "john", john, cwd=desk, env=face_models).code == 0
     loop = desk / "loop.mp4"
-    command = ["ffmpeg", "-loglevel", "error", "-stream_loop", "199", "-i", clip, "-c", "copy", loop]
+    command = ["ffmpeg", "-loglevel", "error", "-stream_loop", "199", "-i", str(clip), "-c", "copy", str(loop)]
     subprocess.run(command, check=True)
     log = desk / "e.jsonl"
-    options = ["--source", loop, "--gallery", "gallery.db", "--events", log, *ONLY_FACES]
+    options = ["--source", str(loop), "--gallery", "gallery.db", "--events", str(log), *ONLY_FACES]
     run = subprocess.Popen([FRAMELOOM, "run", *options], cwd=desk, env=environment() | face_models)
     try:
         wait_for(log, {None})
@@ -256,7 +256,7 @@ def test_pictures_that_would_do_harm_are_refused_with_a_reason(
     shutil.copy(desk / "driver.png", desk / "again.png")
     assert add(desk, "driver.png", face_models).code == 0
     people = sqlite3.connect(desk / "gallery.db").execute("SELECT count(*) FROM encodings").fetchone()
-    pictures = [
+    pictures: list[str | Path] = [
         "text.jpg", "gone.jpg", "blurred.png", "tiny.png", "again.png",
         faces / "groups" / "2008_002470.jpg", faces / "groups" / "dogs.jpg",
     ]  # fmt: skip

@@ -218,6 +218,20 @@ def test_one_bad_encoding_keeps_all_of_its_people_out(path: Path, vector: np.nda
         assert [(each.name, each.count) for each in gallery.people()] == [("Ann", 2)]
 
 
+@pytest.mark.parametrize("quality", [float("inf"), float("nan")])
+def test_a_quality_that_is_not_finite_is_refused(path: Path, quality: float) -> None:
+    with GalleryFile.open(path, DLIB, create=True) as gallery:
+        with pytest.raises(GalleryError, match="has the quality"):
+            gallery.add("Ann", [replace(encodings(1)[0], quality=quality)])
+        assert gallery.people() == []
+
+
+def test_a_picture_whose_name_is_no_unicode_can_be_stored(path: Path) -> None:
+    with GalleryFile.open(path, DLIB, create=True) as gallery:
+        gallery.add("Ann", [replace(encodings(1)[0], image="ann-\udce9.jpg")])
+        assert gallery.records()[0][1].image == "ann-\\udce9.jpg"
+
+
 def test_a_cosine_encoding_must_be_normalised(path: Path) -> None:
     one = replace(encodings(1)[0], vector=np.full(512, 1 / np.sqrt(512), np.float32))
     with GalleryFile.open(path, MOBILE, create=True) as gallery:
