@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engines.model_files import sha256_of
 from pipeline.gallery.calibration import Threshold, effective_threshold
 from pipeline.gallery.records import EmbedderId
 from pipeline.gallery.watch import WatchedGallery
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def id_of(embedder: FaceEmbedder) -> EmbedderId:
     """Return what a gallery must know of an encoder."""
     spec, encoder = embedder.spec, embedder.encoder
-    return EmbedderId(spec.name, spec.sha256 or "", encoder.metric, embedder.dimensions)
+    return EmbedderId(spec.name, spec.sha256 or sha256_of(spec.path), encoder.metric, embedder.dimensions)
 
 
 class KnownPeople:
