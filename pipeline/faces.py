@@ -6,7 +6,7 @@ and similarities; the tracker track ids. What no stage has added is None.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -40,15 +40,17 @@ class Faces:
     """(N,) float32 in 0..1: how sure it is no photo or screen; NaN where not looked at."""
     points: FloatArray | None = None
     """(N, 68, 2) float32, the 68 landmarks of iBUG 300-W in frame pixels."""
+    embedder: str | None = None
+    """sha256 of the encoder that `encodings` are of."""
 
     def __post_init__(self) -> None:
         self.boxes = np.asarray(self.boxes, np.float32).reshape(-1, 4)
         self.scores = np.asarray(self.scores, np.float32).reshape(-1)
         self.landmarks = np.asarray(self.landmarks, np.float32).reshape(-1, 5, 2)
-        for each in fields(self):
-            values = getattr(self, each.name)
+        for name in PER_FACE:
+            values = getattr(self, name)
             if values is not None and len(values) != len(self.boxes):
-                raise ValueError(f"{len(self.boxes)} boxes but {len(values)} {each.name}")
+                raise ValueError(f"{len(self.boxes)} boxes but {len(values)} {name}")
         if not np.all(self.scores[:-1] >= self.scores[1:]):
             self._take(np.argsort(-self.scores, kind="stable"))
 
@@ -62,18 +64,18 @@ class Faces:
 
     def __getitem__(self, index: Index) -> Faces:
         """Select by integer, slice, boolean mask or integer array; the result is sorted by score."""
-        selected = Faces(**{each.name: getattr(self, each.name) for each in fields(self)})
+        selected = replace(self)
         selected._take(np.atleast_1d(np.arange(len(self))[index]))
         selected.__post_init__()
         return selected
 
     def _take(self, rows: Index) -> None:
-        for each in fields(self):
-            values = getattr(self, each.name)
+        for name in PER_FACE:
+            values = getattr(self, name)
             if isinstance(values, tuple):
-                setattr(self, each.name, tuple(values[row] for row in rows))
+                setattr(self, name, tuple(values[row] for row in rows))
             elif values is not None:
-                setattr(self, each.name, values[rows])
+                setattr(self, name, values[rows])
 
     def clip(self, width: int, height: int) -> Faces:
         """Cut boxes at the frame's edges; faces with nothing left inside are removed."""
@@ -82,3 +84,7 @@ class Faces:
         clipped.boxes[:, 1::2] = self.boxes[:, 1::2].clip(0, height)
         inside = (clipped.boxes[:, 2] > clipped.boxes[:, 0]) & (clipped.boxes[:, 3] > clipped.boxes[:, 1])
         return clipped if inside.all() else clipped[inside]
+
+
+PER_FACE = tuple(each.name for each in fields(Faces) if each.name != "embedder")
+"""What has an entry for each face."""

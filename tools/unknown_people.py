@@ -62,10 +62,12 @@ def group_unknowns(
         GalleryError: a log cannot be read, has no encodings, or those of another encoder than the gallery's.
     """
     unknowns, embedder = read_unknowns(logs), gallery.embedder
-    if unknowns.sightings and unknowns.encodings.shape[1] != embedder.dimensions:
-        raise GalleryError(
-            f"the logs hold encodings of {unknowns.encodings.shape[1]} numbers, and {gallery.path} those of {embedder}"
-        )
+    for each in unknowns.sightings[:1]:  # all are of one encoder
+        if each.embedder not in (None, embedder.sha256) or len(each.encoding) != embedder.dimensions:
+            raise GalleryError(
+                f"the logs hold encodings of another encoder (sha256 {str(each.embedder)[:12]}, {len(each.encoding)} "
+                f"numbers), which cannot be compared with those of {embedder} in {gallery.path}"
+            )
     at_least = GROUPED_AT[embedder.metric] if similarity is None else similarity
     labels = cluster(unknowns.encodings, embedder.metric, at_least, min_faces)
     groups = []

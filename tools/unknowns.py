@@ -44,6 +44,8 @@ class Sighting:
     """xyxy in frame pixels."""
     quality: float
     """0..1; 0 where it was not measured."""
+    embedder: str | None
+    """sha256 of the encoder, where the log says it."""
     encoding: FloatArray = field(repr=False, compare=False)
     """(D,)."""
 
@@ -125,6 +127,8 @@ def read_unknowns(logs: Sequence[Path], per_track: int = PER_TRACK) -> Unknowns:
     for log in logs:
         reader.read(log)
     sightings = reader.sightings()
+    if len({each.embedder for each in sightings}) > 1:
+        raise GalleryError("the logs hold encodings of several encoders, which cannot be compared: give logs of one")
     if len(sizes := {len(each.encoding) for each in sightings}) > 1:
         lengths = " and ".join(str(size) for size in sorted(sizes))
         raise GalleryError(f"the logs hold encodings of {lengths} numbers: give logs of one embedder")
@@ -193,7 +197,9 @@ class _Reader:
         if encoding.ndim != 1 or not len(encoding) or not np.isfinite([*encoding, *box, quality]).all():
             self.damaged += 1
             return
-        sighting = Sighting(track[0], track[1], frame, track[2], box, quality, encoding)
+        embedder = face.get("embedder")
+        made_by = embedder if isinstance(embedder, str) else None
+        sighting = Sighting(track[0], track[1], frame, track[2], box, quality, made_by, encoding)
         best = self._best.setdefault(track, [])
         # of equal quality the earlier stays; the count also keeps sightings from being compared
         heapq.heappush(best, (quality, -self.faces, sighting))

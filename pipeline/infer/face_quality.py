@@ -26,8 +26,8 @@ SHARPNESS = (0.02, 0.07)
 """Part of the contrast that is fine detail: 0.09 in LFW pictures, 0.041 behind a Gaussian blur of 2 pixels (cosine to
 the encoding before: 0.82), 0.025 behind one of 4 (0.33: somebody else)."""
 POSE = (1.2, 0.4)
-"""How far the nose is from the middle of the face, in half its width or height. Above 0.75, pairs of LFW pictures of one
-person are 0.57 alike in the median, below 0.6 they are 0.66; a profile is beyond 1."""
+"""How far the nose is from the middle of the face, in half its width or height. Above 0.75, pairs of LFW pictures of
+one person are 0.57 alike in the median, below 0.6 they are 0.66; a profile is beyond 1."""
 SCORE = (0.3, 0.7)
 """The finder's score."""
 SIDE = 64

@@ -221,7 +221,9 @@ class RecogniseFaces(AsyncStage[Recognition]):
         faces = _faces(frame)
         encodings = np.full((len(faces), self.embedder.dimensions), np.nan, np.float32)
         encodings[ticket.rows] = found
-        frame.faces = replace(faces, encodings=encodings, qualities=ticket.qualities)
+        frame.faces = replace(
+            faces, encodings=encodings, qualities=ticket.qualities, embedder=self.embedder.spec.sha256
+        )
         if self._people is None:
             return
         if faces.track_ids is None:

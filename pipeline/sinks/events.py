@@ -183,6 +183,7 @@ def _faces(faces: Faces, encodings: bool) -> list[dict[str, Any]]:
             record["points"] = [[round(x, BOX_DECIMALS), round(y, BOX_DECIMALS)] for x, y in faces.points[row].tolist()]
         if encodings and faces.encodings is not None and np.isfinite(faces.encodings[row]).all():
             record["encoding"] = [round(value, ENCODING_DECIMALS) for value in faces.encodings[row].tolist()]
+            record["embedder"] = faces.embedder
         records.append(record)
     return records
 
