@@ -38,13 +38,13 @@ def face_stages(settings: Settings, sources: Sequence[SourceInfo], progress: Pro
         return []
     if faces.inside_persons and not settings.detect.enabled:
         raise ConfigError("faces.inside_persons: persons are found by detection, which is off (detect.enabled)")
-    from pipeline.infer.face_finder import FinderOptions, recognise
+    from pipeline.infer.face_finder import FinderOptions
     from pipeline.infer.face_stages import FindFaces
 
     engine = suited(engine_options(settings.engine), sources)
     bypass = settings.detect.on_overload == "bypass"
     finder = FindFaces(
-        recognise(Zoo.load().spec(faces.finder, task="face-detect", progress=progress)),
+        find_finder(faces, progress),
         engine,
         FinderOptions(short_side=faces.short_side, confidence=faces.confidence),
         sizes=[(each.height, each.width) for each in sources if each.height and each.width],
@@ -84,6 +84,17 @@ def _people(gallery: Path, embedder: FaceEmbedder, threshold: float | None) -> K
     from pipeline.gallery.known import KnownPeople
 
     return KnownPeople(gallery, embedder, threshold)
+
+
+def find_finder(faces: FacesSettings, progress: Progress | None = None) -> ModelSpec:
+    """Return the complete spec of the finder.
+
+    Raises:
+        ModelError: it is nowhere, damaged, or finds no faces.
+    """
+    from pipeline.infer.face_finder import recognise
+
+    return recognise(Zoo.load().spec(faces.finder, task="face-detect", progress=progress))
 
 
 def find_encoder(faces: FacesSettings, progress: Progress | None = None) -> ModelSpec:

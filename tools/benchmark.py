@@ -87,9 +87,9 @@ def bench(
 
 def _round(spec: ModelSpec, options: EngineOptions, settings: Settings, video: Path, frames: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        pipeline = _apart(_run_pipeline, settings, Path(folder) / "pipeline.mp4")
-        baseline = _apart(_run_baseline, spec.path, spec.labels, video, Path(folder) / "baseline.mp4", frames)
-        stages = _apart(_bare, spec, options, video, frames)
+        pipeline = apart(run_pipeline, settings, Path(folder) / "pipeline.mp4")
+        baseline = apart(_run_baseline, spec.path, spec.labels, video, Path(folder) / "baseline.mp4", frames)
+        stages = apart(_bare, spec, options, video, frames)
     return {"stages": stages, "pipeline": pipeline, "baseline_fps": baseline}
 
 
@@ -105,7 +105,7 @@ def _run_baseline(*arguments: Any) -> float:
     return run_baseline(*arguments)
 
 
-def _run_pipeline(settings: Settings, output: Path) -> dict[str, Any]:
+def run_pipeline(settings: Settings, output: Path) -> dict[str, Any]:
     """Run as `frameloom run --record` does; count from the first captured frame to the closed file."""
     loaded = settings.model_copy(
         update={"sinks": load_settings(None, [Override("sinks.record.path", str(output), "bench")]).settings.sinks}
@@ -125,7 +125,7 @@ def _run_pipeline(settings: Settings, output: Path) -> dict[str, Any]:
     }
 
 
-def _apart(work: Callable[..., Result], *arguments: Any) -> Result:
+def apart(work: Callable[..., Result], *arguments: Any) -> Result:
     """Do the work in a new process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(work, arguments)

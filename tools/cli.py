@@ -13,6 +13,7 @@ import typer
 
 from engines.errors import FrameloomError
 from tools import (
+    bench_faces,
     bench_gallery,
     benchmark,
     config,
@@ -46,6 +47,7 @@ app.command()(demo.demo)
 app.add_typer(models.app, name="models")
 benchmark.app.command()(soak.soak)
 benchmark.app.command()(bench_gallery.gallery)
+benchmark.app.command()(bench_faces.faces)
 app.add_typer(benchmark.app, name="bench")
 app.add_typer(engines.app, name="engines")
 app.add_typer(gallery.app, name="gallery")

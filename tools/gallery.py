@@ -226,7 +226,7 @@ def calibrate(
             with bar("encode") as done:
                 comparisons = calibration_report.of_pairs(pairs, images or pairs.parent, models, snapshot, done)
         found = calibration_report.calibration_of(comparisons, snapshot, embedder, made, far, fpir)
-        calibration_report.show(found, snapshot, Output(highlight=False, markup=False))
+        calibration_report.show(found, snapshot, embedder, Output(highlight=False, markup=False))
         if plot is not None:
             calibration_report.draw(found, comparisons, plot)
             _say(f"wrote {plot}")
