@@ -59,7 +59,7 @@ def opened(models: FaceModels, progress: Progress | None = None) -> Iterator[Fac
     """
     finder = open_finder(models, progress)
     try:
-        embedder = FaceEmbedder(open_encoder_spec(models, progress), models.engine, mirrored=models.mirrored)
+        embedder = FaceEmbedder(encoder_spec(models, progress), models.engine, mirrored=models.mirrored)
     except BaseException:
         finder.close()
         raise
@@ -73,7 +73,7 @@ def open_finder(models: FaceModels, progress: Progress | None = None) -> FaceFin
     return FaceFinder(spec, models.engine, FinderOptions(short_side=models.short_side))
 
 
-def open_encoder_spec(models: FaceModels, progress: Progress | None) -> ModelSpec:
+def encoder_spec(models: FaceModels, progress: Progress | None = None) -> ModelSpec:
     """Return the encoder's spec."""
     return Zoo.load().spec(models.embedder, task="face-encode", progress=progress)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from engines.engine import EngineOptions
 from pipeline.arrays import FloatArray
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, GalleryError
 from pipeline.gallery import archive
 from pipeline.gallery.calibration import Calibration, Threshold, effective_threshold
 from pipeline.gallery.known import id_of
@@ -25,7 +26,7 @@ from pipeline.gallery.store import GalleryFile
 from pipeline.infer.face_reader import FaceReader
 from tools import calibration_report
 from tools.enrol import Enrolment, Report, Rules, people_in
-from tools.face_images import FaceModels, only_face, opened, picture_at
+from tools.face_images import FaceModels, encoder_spec, only_face, opened, picture_at
 from tools.face_options import (
     DEFAULT_GALLERY,
     BackendOption,
@@ -160,7 +161,7 @@ def verify(
         threshold, sha256 = _threshold_at(gallery, reader), id_of(reader.embedder).sha256
     alike = float(similarity_matrix(a[None], b[None])[0, 0])
     same = alike >= threshold.value
-    _say(f"similarity {alike:.3f}; threshold {threshold.sentence}")
+    _say(f"similarity {alike:.3f} (distance {math.sqrt(max(0.0, 2 - 2 * alike)):.3f}); threshold {threshold.sentence}")
     if head is not None:
         probability = float(SimilarityHead.load(head, sha256).probability(a[None], b[None])[0])
         _say(f"{head.name}: one person with a probability of {probability:.1%}")
@@ -173,11 +174,12 @@ def identify(
     image: Annotated[Path, typer.Argument(metavar="IMAGE")],
     gallery: GalleryOption = DEFAULT_GALLERY,
     finder: FinderOption = "centerface",
+    embedder: EmbedderOption = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
     """Say who is in a picture: for each face the five most alike people."""
-    models = FaceModels(finder, _embedder_of(gallery), EngineOptions(backend, precision))
+    models = FaceModels(finder, embedder or _embedder_of(gallery), EngineOptions(backend, precision))
     with _opened(models) as reader, GalleryFile.open(gallery, id_of(reader.embedder), read_only=True) as file:
         matcher = Matcher(file.encodings(), file.embedder.metric)
         threshold = _threshold(file, reader, len(matcher.names))
@@ -212,21 +214,23 @@ def calibrate(
     fpir: Annotated[float, typer.Option(min=0, max=1, help="1:N: share of strangers that may get a name.")] = 0.01,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw ROC, scores and growth.")] = None,
     finder: FinderOption = "centerface",
+    embedder: EmbedderOption = None,
     backend: BackendOption = "auto",
     precision: PrecisionOption = "auto",
 ) -> None:
     """Choose the thresholds by data, say what the data supports, and store them in the gallery."""
     made = datetime.now(timezone.utc).date().isoformat()
     with GalleryFile.open(gallery) as file:
-        snapshot, embedder = file.encodings(), file.embedder
+        snapshot = file.encodings()
         if pairs is None:
             comparisons = calibration_report.of_gallery(snapshot)
         else:
-            models = FaceModels(finder, embedder.name, EngineOptions(backend, precision))
+            models = FaceModels(finder, embedder or file.embedder.name, EngineOptions(backend, precision))
+            _check_encoder(models, file)
             with bar("encode") as done:
                 comparisons = calibration_report.of_pairs(pairs, images or pairs.parent, models, snapshot, done)
-        found = calibration_report.calibration_of(comparisons, snapshot, embedder, made, far, fpir)
-        calibration_report.show(found, snapshot, embedder, Output(highlight=False, markup=False))
+        found = calibration_report.calibration_of(comparisons, snapshot, file.embedder, made, far, fpir)
+        calibration_report.show(found, snapshot, file.embedder, Output(highlight=False, markup=False))
         if plot is not None:
             calibration_report.draw(found, comparisons, plot)
             _say(f"wrote {plot}")
@@ -267,6 +271,13 @@ def _embedder_of(gallery: Path) -> str:
         return DEFAULT_EMBEDDER
     with GalleryFile.open(gallery, read_only=True) as file:
         return file.embedder.name
+
+
+def _check_encoder(models: FaceModels, file: GalleryFile) -> None:
+    """Refuse an encoder whose similarities mean nothing for the gallery."""
+    spec = encoder_spec(models)
+    if spec.sha256 != file.embedder.sha256:
+        raise GalleryError(f"{file.path} holds encodings of {file.embedder}: it cannot be calibrated by {spec.name}")
 
 
 def _calibration(file: GalleryFile) -> Calibration | None:

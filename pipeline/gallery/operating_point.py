@@ -109,8 +109,9 @@ class OperatingPoint:
                 f"{seen}{carried}: {self.rate_name} {percent(self.observed)}, "
                 f"with 95 % confidence below {percent(self.bound)}"
             )
+        shows = "only shows" if self.errors == 1 else "only show"
         return (
-            f"{seen}{carried} only show a {self.rate_name} below {percent(self.bound)}: "
+            f"{seen}{carried} {shows} a {self.rate_name} below {percent(self.bound)}: "
             f"{percent(self.asked)} takes {self._needed:,} or more"
         )
 

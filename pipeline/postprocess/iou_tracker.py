@@ -27,7 +27,7 @@ class Track:
 class IouTracker:
     """Follows the boxes of one source."""
 
-    def __init__(self, min_iou: float = 0.2, max_gap_s: float = 1.0) -> None:
+    def __init__(self, min_iou: float = 0.2, max_gap_s: float = 2.0) -> None:
         """Begin with nothing.
 
         Args:
