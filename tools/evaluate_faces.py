@@ -103,7 +103,7 @@ def evaluate_pairs(
     for far in (1e-2, 1e-3):
         point = result.threshold_for(far)
         report[f"TAR at FAR {far:g}"] = result.tar(point.threshold)
-        report[f"threshold at FAR {far:g}"] = point.sentence
+        report[f"threshold at FAR {far:g}"] = f"{point.threshold:.4f}; {point.sentence}"
     return report | _told(models, encoded)
 
 
