@@ -42,6 +42,8 @@ class Faces:
     """(N, 68, 2) float32, the 68 landmarks of iBUG 300-W in frame pixels."""
     embedder: str | None = None
     """sha256 of the encoder that `encodings` are of."""
+    predicted: bool = False
+    """Whether they were not found in this picture but carried over from an earlier one."""
 
     def __post_init__(self) -> None:
         self.boxes = np.asarray(self.boxes, np.float32).reshape(-1, 4)
@@ -86,5 +88,5 @@ class Faces:
         return clipped if inside.all() else clipped[inside]
 
 
-PER_FACE = tuple(each.name for each in fields(Faces) if each.name != "embedder")
+PER_FACE = tuple(each.name for each in fields(Faces) if each.name not in ("embedder", "predicted"))
 """What has an entry for each face."""

@@ -142,8 +142,7 @@ class _Bench:
         engine = replace(engine_options(settings.engine), threads=1, requests=1)
         finder = FaceFinder(find_finder(settings.faces), engine, FinderOptions(short_side=settings.faces.short_side))
         embedder = FaceEmbedder(find_encoder(settings.faces), engine, mirrored=settings.faces.mirrored)
-        encoder = embedder.encoder
-        identities = Identities(encoder.metric == "cosine", encoder.verify_threshold)
+        identities = Identities(embedder.encoder.verify_threshold)
         people = KnownPeople(settings.faces.gallery, embedder)
         return cls(finder, embedder, people, Renderer(RenderOptions()), IouTracker(), identities)
 
@@ -161,9 +160,10 @@ class _Bench:
     def _match(self, frame: Frame, found: Faces, encodings: Any, quality: Any) -> None:
         found.track_ids = self.tracker.update(found.boxes, frame.pts)
         if len(found):
-            evidence = self.identities.observe(found.track_ids, encodings, quality)
-            self.identities.decide(found.track_ids, self.people.search(evidence), self.people.threshold.value)
-            best = self.identities.of(found.track_ids)
+            people = self.people.now
+            evidence = self.identities.observe(found.track_ids, encodings, quality, frame.pts)
+            self.identities.decide(found.track_ids, people.search_tracks(*evidence), people.threshold.value)
+            best = self.identities.of(found.track_ids, frame.pts, people.names.__contains__)
             found.names, found.similarities = tuple(best.names), best.similarities
 
     def close(self) -> None:

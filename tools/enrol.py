@@ -6,6 +6,7 @@ same person is refused here, where a person can still do something about it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -17,13 +18,18 @@ from engines.model_files import sha256_of
 from pipeline.arrays import FloatArray
 from pipeline.capture.images import is_image
 from pipeline.errors import ConfigError
-from pipeline.gallery.records import Encoding
+from pipeline.gallery.records import Encoding, checked_name
 from pipeline.gallery.store import GalleryFile
 from pipeline.infer.face_reader import FaceReader
-from tools.face_images import only_face, picture_at
+from tools.face_images import Done, only_face, picture_at
 
-ENOUGH_TO_JUDGE = 3
-"""Pictures of a person from which one can be called unlike the others."""
+STRANGERS = 100
+"""A new face is held against a gallery of at least so many: how alike strangers may be must not depend on the order in
+which people are enrolled."""
+
+
+SLACK = 0.15
+"""Part of the way from the 1:1 threshold to 1 by which a person's pictures may be less alike than that."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,11 @@ class Rules:
     """Similarity below which a face is not of the same person as the other pictures."""
     allow_alike: bool = False
     """Whether people may look like others in the gallery: twins."""
+
+    @classmethod
+    def of(cls, identify: float, verify: float, min_quality: float = min_quality, allow_alike: bool = False) -> Rules:
+        """Make rules of an encoder's thresholds; a person's own pictures may differ a little more than 1:1 allows."""
+        return cls(min_quality, identify, verify - SLACK * (1 - verify), allow_alike)
 
 
 @dataclass
@@ -87,12 +98,25 @@ class Enrolment:
     """Adds people to one gallery."""
 
     def __init__(self, gallery: GalleryFile, reader: FaceReader, rules: Rules) -> None:
+        """Begin with whom the gallery has."""
         self._gallery, self._reader, self._rules = gallery, reader, rules
         self._others = Others(gallery)
         self.report = Report()
 
+    def enrol_all(self, people: Sequence[tuple[str, Sequence[Path]]], done: Done) -> None:
+        """Add people, one after the other; `done` is told after each picture."""
+        total = sum(len(pictures) for _, pictures in people)
+        numbers = itertools.count(1)
+        for name, pictures in people:
+            self.enrol(name, pictures, lambda: done(next(numbers), total))
+
     def enrol(self, name: str, paths: Sequence[Path], done: Callable[[], None] = lambda: None) -> None:
-        """Add a person's pictures in one transaction; `done` is called after each."""
+        """Add a person's pictures in one transaction; `done` is called after each.
+
+        Raises:
+            GalleryError: it is no name, or the gallery cannot be written.
+        """
+        name = checked_name(name)
         candidates: list[tuple[Path, Encoding]] = []
         hashes: set[str] = set()
         for path in paths:
@@ -134,9 +158,9 @@ class Enrolment:
         return Encoding(encoding, value, path.name, sha256, now)
 
     def _without_outliers(self, name: str, candidates: list[tuple[Path, Encoding]]) -> list[Encoding]:
-        """Refuse, the worst first, what is unlike the mean of a person's other pictures."""
+        """Refuse, the worst first, what is unlike the mean of a person's other pictures; of two, both."""
         known = list(self._others.of(name))
-        while candidates and len(known) + len(candidates) >= ENOUGH_TO_JUDGE:
+        while candidates and len(known) + len(candidates) > 1:
             vectors = np.stack(known + [encoding.vector for _, encoding in candidates])
             means = (vectors.sum(axis=0) - vectors) / (len(vectors) - 1)
             if self._gallery.embedder.metric == "cosine":
@@ -145,8 +169,11 @@ class Enrolment:
             worst = int(alike.argmin())
             if alike[worst] >= self._rules.same:
                 break
-            path, _ = candidates.pop(worst)
-            self.report.refused.append((path, f"unlike the other pictures of {name} ({alike[worst]:.2f})"))
+            unclear = len(candidates) == 2 and not known
+            for path, _ in candidates if unclear else [candidates[worst]]:
+                others = "the other picture" if len(vectors) == 2 else "the other pictures"
+                self.report.refused.append((path, f"unlike {others} of {name} ({alike[worst]:.2f})"))
+            candidates = [] if unclear else candidates[:worst] + candidates[worst + 1 :]
         return [encoding for _, encoding in candidates]
 
 

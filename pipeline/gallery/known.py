@@ -5,14 +5,16 @@ The gallery may change while the pipeline runs; what changed counts within about
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.model_files import sha256_of
 from pipeline.gallery.calibration import Threshold, effective_threshold
+from pipeline.gallery.matcher import Matcher
 from pipeline.gallery.records import EmbedderId
-from pipeline.gallery.watch import WatchedGallery
-from pipeline.postprocess.identity import Best
+from pipeline.gallery.watch import Known, WatchedGallery
+from pipeline.postprocess.identity import Best, mean_similarity
 
 if TYPE_CHECKING:
     from pipeline.arrays import FloatArray
@@ -25,8 +27,30 @@ def id_of(embedder: FaceEmbedder) -> EmbedderId:
     return EmbedderId(spec.name, spec.sha256 or sha256_of(spec.path), encoder.metric, embedder.dimensions)
 
 
+@dataclass(frozen=True, eq=False)
+class People:
+    """Who is known at one moment."""
+
+    matcher: Matcher
+    names: frozenset[str]
+    threshold: Threshold
+    """Similarity from which a face is the person it is most like."""
+
+    def search(self, encodings: FloatArray) -> Best:
+        """Return the most alike person of each of (N, D) encodings."""
+        matches = self.matcher.search(encodings)
+        return Best([row[0] for row in matches.names], matches.similarities[:, 0])
+
+    def search_tracks(self, means: FloatArray, spreads: FloatArray) -> Best:
+        """Return whom each track is most like in the mean; see `Identities.observe`."""
+        best = self.search(means)
+        if self.matcher.metric == "cosine":  # a product with the mean is the mean of the products
+            return best
+        return Best(best.names, mean_similarity(best.similarities, spreads))
+
+
 class KnownPeople:
-    """Who is known to one encoder."""
+    """Who is known to one encoder; used by one thread."""
 
     def __init__(self, path: Path, embedder: FaceEmbedder, configured: float | None = None) -> None:
         """Read the gallery and begin to watch it.
@@ -41,22 +65,26 @@ class KnownPeople:
         """
         self._path, self._encoder, self._configured = path, embedder.encoder, configured
         self._watched = WatchedGallery(path, id_of(embedder))
+        self._known = self._watched.known
+        self._people = self._people_of(self._known)
 
     @property
-    def threshold(self) -> Threshold:
-        """Similarity from which a face is the person it is most like, for the gallery as it is now."""
-        known = self._watched.known
-        return effective_threshold(known.calibration, self._encoder, len(known.matcher.names), self._configured)
+    def now(self) -> People:
+        """The people as they are now."""
+        if (known := self._watched.known) is not self._known:
+            self._known, self._people = known, self._people_of(known)
+        return self._people
 
-    def search(self, encodings: FloatArray) -> Best:
-        """Return the most alike person of each of (N, D) encodings."""
-        matches = self._watched.known.matcher.search(encodings)
-        return Best([row[0] for row in matches.names], matches.similarities[:, 0])
+    def _people_of(self, known: Known) -> People:
+        names = known.matcher.names
+        threshold = effective_threshold(known.calibration, self._encoder, len(names), self._configured)
+        return People(known.matcher, frozenset(names), threshold)
 
     def describe(self) -> str:
         """Say how many are known, and the threshold with its reason."""
-        people = len(self._watched.known.matcher.names)
-        return f"{people} {'person' if people == 1 else 'people'} in {self._path}, threshold {self.threshold.sentence}"
+        people = self.now
+        count = f"{len(people.names):,} {'person' if len(people.names) == 1 else 'people'}"
+        return f"{count} in {self._path}, threshold {people.threshold.sentence}"
 
     def close(self) -> None:
         """Stop watching."""

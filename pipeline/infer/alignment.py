@@ -93,12 +93,12 @@ def _footprint(to_chip: Matrix, chip: tuple[int, int], frame: tuple[int, int]) -
     """Return the part of the frame that the chip is made of, on even pixels; None where it lies outside."""
     inverse = cv2.invertAffineTransform(to_chip)
     corners = np.array([[0, 0, 1], [chip[1], 0, 1], [0, chip[0], 1], [chip[1], chip[0], 1]]) @ inverse.T
-    low = np.maximum(0, np.floor(corners.min(axis=0)) - MARGIN).astype(int) // 2 * 2
-    high = np.ceil(corners.max(axis=0)) + MARGIN
-    right, bottom = min(frame[1], int(high[0])), min(frame[0], int(high[1]))
-    width, height = (right - low[0] + 1) // 2 * 2, (bottom - low[1] + 1) // 2 * 2
-    left, top = int(low[0]), int(low[1])
-    width, height = min(int(width), frame[1] - left), min(int(height), frame[0] - top)
+    size = np.array([frame[1], frame[0]])
+    low = np.clip(np.floor(corners.min(axis=0)) - MARGIN, 0, size)
+    high = np.clip(np.ceil(corners.max(axis=0)) + MARGIN, 0, size)
+    left, top = (int(edge) // 2 * 2 for edge in low)
+    width, height = (int(high[0]) - left + 1) // 2 * 2, (int(high[1]) - top + 1) // 2 * 2
+    width, height = min(width, frame[1] - left), min(height, frame[0] - top)
     return (left, top, width, height) if width > 0 and height > 0 else None
 
 

@@ -27,7 +27,7 @@ from pipeline.stage import AsyncStage
 if TYPE_CHECKING:
     from engines.spec import ModelSpec
     from pipeline.arrays import FloatArray
-    from pipeline.gallery.known import KnownPeople
+    from pipeline.gallery.known import KnownPeople, People
 
 PERSON = "person"
 LIKELY_SIZE = (720, 1280)
@@ -101,8 +101,7 @@ class FindFaces(AsyncStage[Finding]):
         if last is None or not self.wants(frame):
             frame.faces = Faces.empty()
         else:
-            frame.faces = last.clip(frame.width, frame.height)
-            frame.predicted = True
+            frame.faces = replace(last.clip(frame.width, frame.height), predicted=True)
 
     def end(self, source: str) -> None:
         """Forget the source."""
@@ -182,7 +181,7 @@ class RecogniseFaces(AsyncStage[Recognition]):
         self._open_people, self.bypass = people, bypass
         self._embedder: FaceEmbedder | None = None
         self._people: KnownPeople | None = None
-        self._seen: Counter[str] = Counter()
+        self._since: Counter[str] = Counter()
         self._identities: dict[str, Identities] = {}
 
     @property
@@ -200,20 +199,23 @@ class RecogniseFaces(AsyncStage[Recognition]):
 
     def wants(self, frame: Frame) -> bool:
         """Return whether it is the frame's turn, and its faces were found in it."""
-        number = self._seen[frame.source]
-        self._seen[frame.source] += 1
-        return number % self._options.match_every == 0 and not frame.predicted
+        self._since[frame.source] += 1
+        return self._since[frame.source] >= self._options.match_every and not _faces(frame).predicted
 
     def submit(self, frame: Frame) -> Recognition:
         """Align the faces, and start to encode those that are good enough."""
+        self._since[frame.source] = 0
         faces = _faces(frame)
         chips = self.embedder.chips(frame.picture, faces.landmarks)
         qualities = measure(faces, chips).values
-        good = qualities >= self._options.min_quality
-        if faces.liveness is not None:
-            good &= ~(faces.liveness < self._options.min_liveness)
-        rows = np.flatnonzero(good)
+        rows = np.flatnonzero((qualities >= self._options.min_quality) & self._live(faces))
         return Recognition(self.embedder.submit(chips[rows]), rows, qualities)
+
+    def _live(self, faces: Faces) -> npt.NDArray[np.bool_]:
+        """Return which faces are not known to be photos or screens."""
+        if faces.liveness is None:
+            return np.ones(len(faces), np.bool_)
+        return np.asarray(~(faces.liveness < self._options.min_liveness))
 
     def collect(self, frame: Frame, ticket: Recognition) -> None:
         """Add encodings and, with a gallery, names."""
@@ -227,44 +229,46 @@ class RecogniseFaces(AsyncStage[Recognition]):
         if self._people is None:
             return
         if faces.track_ids is None:
-            self._name_each(frame.faces, ticket.rows, found, self._people)
+            self._name_each(frame.faces, ticket.rows, found, self._people.now)
         else:
-            self._name_tracks(frame, ticket, found, self._people)
+            self._name_tracks(frame, ticket, found, self._people.now)
 
-    def _name_each(self, faces: Faces, rows: npt.NDArray[np.intp], found: FloatArray, people: KnownPeople) -> None:
-        best, threshold = people.search(found), people.threshold.value
+    def _name_each(self, faces: Faces, rows: npt.NDArray[np.intp], found: FloatArray, people: People) -> None:
+        best = people.search(found)
         names: list[str | None] = [None] * len(faces)
         similarities = np.full(len(faces), np.nan, np.float32)
         similarities[rows] = best.similarities
         for row, name, similarity in zip(rows, best.names, best.similarities, strict=True):
-            names[row] = name if similarity >= threshold else None
+            names[row] = name if similarity >= people.threshold.value else None
         faces.names, faces.similarities = tuple(names), similarities
 
-    def _name_tracks(self, frame: Frame, ticket: Recognition, found: FloatArray, people: KnownPeople) -> None:
+    def _name_tracks(self, frame: Frame, ticket: Recognition, found: FloatArray, people: People) -> None:
         faces, identities = _faces(frame), self._identities_of(frame.source)
         assert faces.track_ids is not None
-        seen = faces.track_ids[ticket.rows]
+        seen, weights = faces.track_ids[ticket.rows], ticket.qualities[ticket.rows]
+        if faces.liveness is not None:
+            weights = weights * np.nan_to_num(faces.liveness[ticket.rows], nan=1.0)
         if len(seen):
-            evidence = identities.observe(seen, found, ticket.qualities[ticket.rows])
-            identities.decide(seen, people.search(evidence), people.threshold.value)
-        self._take_over(faces, identities)
+            evidence = identities.observe(seen, found, weights, frame.pts)
+            identities.decide(seen, people.search_tracks(*evidence), people.threshold.value)
+        self._take_over(frame, faces, people)
 
     def skip(self, frame: Frame) -> None:
         """Say of each track what is known of it."""
-        faces = _faces(frame)
-        if self._people is not None and faces.track_ids is not None:
-            frame.faces = replace(faces)
-            self._take_over(frame.faces, self._identities_of(frame.source))
+        if self._people is not None and _faces(frame).track_ids is not None:
+            frame.faces = replace(_faces(frame))
+            self._take_over(frame, frame.faces, self._people.now)
 
-    def _take_over(self, faces: Faces, identities: Identities) -> None:
+    def _take_over(self, frame: Frame, faces: Faces, people: People) -> None:
         assert faces.track_ids is not None
-        best = identities.of(faces.track_ids)
-        faces.names, faces.similarities = tuple(best.names), best.similarities
+        identities = self._identities_of(frame.source)
+        best = identities.of(faces.track_ids, frame.pts, people.names.__contains__)
+        names = zip(best.names, self._live(faces).tolist(), strict=True)
+        faces.names, faces.similarities = tuple(name if live else None for name, live in names), best.similarities
 
     def _identities_of(self, source: str) -> Identities:
         if source not in self._identities:
-            encoder = self.embedder.encoder
-            self._identities[source] = Identities(encoder.metric == "cosine", encoder.verify_threshold)
+            self._identities[source] = Identities(self.embedder.encoder.verify_threshold)
         return self._identities[source]
 
     def end(self, source: str) -> None:

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,6 +38,14 @@ class RenderOptions:
     hud: bool = True
     thickness: int | None = None
     font_scale: float | None = None
+
+
+class Style(NamedTuple):
+    """How a box is drawn."""
+
+    colour: Colour
+    predicted: bool
+    """Whether it was carried over from an earlier frame: a thin line."""
 
 
 @dataclass
@@ -95,7 +104,8 @@ class Renderer(Stage):
         rows = zip(boxes, detections.scores.tolist(), detections.class_ids.tolist(), strict=True)
         for box, score, class_id in reversed(list(rows)):  # the best on top
             about = "~" if frame.predicted else ""
-            self._draw_box(canvas, frame, box, class_colour(class_id), f"{about}{frame.label(class_id)} {score:.2f}")
+            style = Style(class_colour(class_id), frame.predicted)
+            self._draw_box(canvas, frame, box, style, f"{about}{frame.label(class_id)} {score:.2f}")
 
     def _draw_faces(self, canvas: Canvas, frame: Frame, faces: Faces) -> None:
         names = faces.names or (None,) * len(faces)
@@ -104,17 +114,21 @@ class Renderer(Stage):
         for row in reversed(range(len(faces))):
             name, box = names[row], self._inside(frame, faces.boxes[row : row + 1])[0]
             if name is not None:
-                self._draw_box(canvas, frame, box, KNOWN, f"{drawable(name)} {similarities[row]:.2f}")
+                label = f"{drawable(name)} {similarities[row]:.2f}"
             else:
-                self._draw_box(canvas, frame, box, UNKNOWN, "unknown" if math.isfinite(similarities[row]) else "face")
-            for x, y in faces.landmarks[row].round().astype(int).tolist() if self._options.landmarks else ():
-                canvas.rectangle((x - radius, y - radius), (x + radius, y + radius), LANDMARK, -1)
+                label = "unknown" if math.isfinite(similarities[row]) else "face"
+            style = Style(UNKNOWN if name is None else KNOWN, faces.predicted)
+            self._draw_box(canvas, frame, box, style, f"{'~' if faces.predicted else ''}{label}")
+            if self._options.landmarks:
+                for x, y, _, _ in self._inside(frame, np.tile(faces.landmarks[row], 2)):
+                    canvas.rectangle((x - radius, y - radius), (x + radius, y + radius), LANDMARK, -1)
 
-    def _draw_box(self, canvas: Canvas, frame: Frame, box: list[int], colour: Colour, label: str) -> None:
+    def _draw_box(self, canvas: Canvas, frame: Frame, box: list[int], style: Style, label: str) -> None:
         left, top, right, bottom = box
         scale, thickness = self._sizes(frame)
+        colour, predicted = style
         if self._options.boxes:
-            canvas.rectangle((left, top), (right - 1, bottom - 1), colour, 1 if frame.predicted else thickness)
+            canvas.rectangle((left, top), (right - 1, bottom - 1), colour, 1 if predicted else thickness)
         if self._options.labels:
             _tag(canvas, (left, top), label, scale, colour)
 

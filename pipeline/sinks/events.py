@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -56,6 +57,8 @@ class Events(Sink):
         """Open the file. The content of an existing one stays until the first line replaces it."""
         try:
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            if self._encodings and stat.S_ISREG(os.fstat(self._file).st_mode):
+                os.fchmod(self._file, 0o600)  # people can be found by it
         except OSError as error:
             raise SinkError(f"cannot write events to {self._path}: {error.strerror}") from error
 
@@ -142,6 +145,8 @@ def frame_line(frame: Frame, encodings: bool = False) -> dict[str, Any]:
     }
     if frame.predicted:
         record["predicted"] = True
+    if frame.faces is not None and frame.faces.predicted:
+        record["faces_predicted"] = True
     if frame.file is not None:
         record["file"] = str(frame.file)
     return record
