@@ -37,6 +37,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
+    gc.collect()  # what earlier tests left
     before, files = threading.enumerate(), psutil.Process().num_fds()
     yield
     assert threads_left(before) == []
