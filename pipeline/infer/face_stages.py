@@ -181,7 +181,8 @@ class RecogniseFaces(AsyncStage[Recognition]):
         self._open_people, self.bypass = people, bypass
         self._embedder: FaceEmbedder | None = None
         self._people: KnownPeople | None = None
-        self._since: Counter[str] = Counter()
+        self._to_pass: Counter[str] = Counter()
+        """Frames of each source to let pass before the next is matched."""
         self._identities: dict[str, Identities] = {}
 
     @property
@@ -199,12 +200,14 @@ class RecogniseFaces(AsyncStage[Recognition]):
 
     def wants(self, frame: Frame) -> bool:
         """Return whether it is the frame's turn, and its faces were found in it."""
-        self._since[frame.source] += 1
-        return self._since[frame.source] >= self._options.match_every and not _faces(frame).predicted
+        passes = self._to_pass[frame.source]
+        self._to_pass[frame.source] = max(0, passes - 1)
+        is_due = passes == 0 or frame.file is not None  # an image has no track to take a name from
+        return is_due and not _faces(frame).predicted
 
     def submit(self, frame: Frame) -> Recognition:
         """Align the faces, and start to encode those that are good enough."""
-        self._since[frame.source] = 0
+        self._to_pass[frame.source] = self._options.match_every - 1
         faces = _faces(frame)
         chips = self.embedder.chips(frame.picture, faces.landmarks)
         qualities = measure(faces, chips).values

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, SinkError
+from pipeline.faces import Faces
 from pipeline.frame import Detections, Frame
 from pipeline.picture import Picture
 from pipeline.sinks.events import Events
@@ -42,8 +43,10 @@ def found(score: float = 0.91234567, class_ids: tuple[int, ...] = (0,)) -> Detec
     return Detections(np.full((count, 4), 1 / 3), np.full(count, score), np.array(class_ids))
 
 
-def written(path: Path, *frames: Frame, summary: dict[str, Any] = SUMMARY) -> list[dict[str, Any]]:
-    sink = Events(path)
+def written(
+    path: Path, *frames: Frame, summary: dict[str, Any] = SUMMARY, encodings: bool = False
+) -> list[dict[str, Any]]:
+    sink = Events(path, encodings)
     sink.check([])
     sink.open()
     for each in frames:
@@ -81,9 +84,98 @@ def test_a_frame_line_has_exactly_the_fields_of_the_interface(tmp_path: Path) ->
     assert list(line)[:4] == ["type", "source", "frame", "pts"]
 
 
+def faces(**fields: Any) -> Faces:
+    """Two faces with numbers that need rounding."""
+    boxes = np.array([[1 / 3, 2, 30.126, 40], [50, 60, 70, 80]])
+    return Faces(boxes, np.array([0.98768, 0.5]), np.arange(20).reshape(2, 5, 2) + 1 / 3, **fields)
+
+
+def test_a_face_has_exactly_the_fields_of_the_interface(tmp_path: Path) -> None:
+    found = faces(
+        names=("Zoë 猫", None),
+        similarities=np.array([0.712349, -0.25], np.float32),
+        track_ids=np.array([3, 4], np.int32),
+        qualities=np.array([0.87654, 0.0], np.float32),
+    )
+    line, _ = written(tmp_path / "e.jsonl", frame(faces=found))
+    first, second = line["faces"]
+    assert first == {
+        "box": [0.33, 2.0, 30.13, 40.0],
+        "score": 0.9877,
+        "landmarks": [[0.33, 1.33], [2.33, 3.33], [4.33, 5.33], [6.33, 7.33], [8.33, 9.33]],
+        "name": "Zoë 猫",
+        "similarity": 0.7123,
+        "track": 3,
+        "quality": 0.8765,
+    }
+    assert list(first)[:6] == ["box", "score", "landmarks", "name", "similarity", "track"]
+    assert (second["name"], second["similarity"], second["track"], second["quality"]) == (None, -0.25, 4, 0.0)
+
+
+def test_what_nobody_measured_of_a_face_is_null_or_left_out(tmp_path: Path) -> None:
+    line, _ = written(tmp_path / "e.jsonl", frame(faces=faces()), encodings=True)
+    for each in line["faces"]:
+        assert set(each) == {"box", "score", "landmarks", "name", "similarity", "track"}
+        assert (each["name"], each["similarity"], each["track"]) == (None, None, None)
+
+
+def test_a_face_that_was_not_matched_or_looked_at_has_null_and_no_nan(tmp_path: Path) -> None:
+    numbers = np.array([0.5, np.nan], np.float32)
+    found = faces(names=("ann", None), similarities=numbers, qualities=numbers, liveness=numbers)
+    line, _ = written(tmp_path / "e.jsonl", frame(faces=found))
+    for key in ("similarity", "quality", "liveness"):
+        assert [each[key] for each in line["faces"]] == [0.5, None]
+
+
+def test_the_68_points_of_a_face_are_written_where_there_are_some(tmp_path: Path) -> None:
+    points = np.arange(2 * 68 * 2).reshape(2, 68, 2) / 7
+    line, _ = written(tmp_path / "e.jsonl", frame(faces=faces(points=points)))
+    assert np.array([each["points"] for each in line["faces"]]) == pytest.approx(points, abs=0.0051)
+    assert line["faces"][1]["points"][3] == [20.29, 20.43]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_encodings_are_personal_data_and_written_only_on_request(tmp_path: Path, asked: bool) -> None:
+    encodings = np.array([[1 / 3, -2 / 3, 1e-9], [np.nan] * 3], np.float32)
+    found = faces(encodings=encodings, embedder="ab" * 32)
+    line, _ = written(tmp_path / "e.jsonl", frame(faces=found), encodings=asked)
+    first, second = line["faces"]
+    if asked:
+        assert first["encoding"] == [0.333333, -0.666667, 0.0]
+        assert first["embedder"] == "ab" * 32
+    else:
+        assert "encoding" not in (tmp_path / "e.jsonl").read_text()
+    assert not {"encoding", "embedder"} & set(second)  # it was not encoded
+
+
+def test_encodings_are_exact_enough_to_be_matched_again(tmp_path: Path) -> None:
+    encoding = np.random.default_rng(1).normal(size=(2, 128)).astype(np.float32)
+    encoding /= np.linalg.norm(encoding, axis=1, keepdims=True)
+    line, _ = written(tmp_path / "e.jsonl", frame(faces=faces(encodings=encoding)), encodings=True)
+    read = np.array([each["encoding"] for each in line["faces"]])
+    assert np.linalg.norm(read - encoding, axis=1).max() < 1e-5
+
+
+def test_faces_that_are_taken_over_say_so(tmp_path: Path) -> None:
+    fresh, carried, _ = written(tmp_path / "e.jsonl", frame(faces=faces()), frame(1, faces=faces(predicted=True)))
+    assert not {"predicted", "faces_predicted"} & set(fresh)
+    assert carried["faces_predicted"] is True
+    assert "predicted" not in carried  # which is about detections
+
+
+@pytest.mark.parametrize(("asked", "mode"), [(False, 0o644), (True, 0o600)])
+def test_a_log_with_encodings_is_for_its_owner_alone(tmp_path: Path, asked: bool, mode: int) -> None:
+    path = tmp_path / "e.jsonl"
+    path.touch(0o644)
+    path.chmod(0o644)
+    written(path, frame(), encodings=asked)
+    assert path.stat().st_mode & 0o777 == mode
+
+
 @pytest.mark.parametrize("detections", [None, Detections.empty()])
 def test_detections_are_an_empty_list_where_there_are_none(tmp_path: Path, detections: Detections | None) -> None:
-    line, _ = written(tmp_path / "e.jsonl", frame(detections=detections))
+    nobody = None if detections is None else Faces.empty()
+    line, _ = written(tmp_path / "e.jsonl", frame(detections=detections, faces=nobody))
     assert (line["detections"], line["faces"]) == ([], [])
     assert "file" not in line
 

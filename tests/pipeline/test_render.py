@@ -8,10 +8,11 @@ import math
 import numpy as np
 import pytest
 
+from pipeline.faces import Faces
 from pipeline.frame import Detections, Frame
 from pipeline.picture import Matrix, Picture, bgr_to_planes, planes_to_bgr
-from pipeline.render.canvas import bgr_to_yuv, canvas_of
-from pipeline.render.renderer import Pace, Renderer, RenderOptions, class_colour
+from pipeline.render.canvas import bgr_to_yuv, canvas_of, text_size
+from pipeline.render.renderer import KNOWN, LANDMARK, UNKNOWN, Pace, Renderer, RenderOptions, class_colour, drawable
 from tests.pipeline.videos import grey_picture, noise_planes
 
 
@@ -161,3 +162,133 @@ def test_each_source_has_a_rate_of_its_own_and_is_forgotten_at_its_end() -> None
     assert [round(pace.fps, 1) for pace in renderer._paces.values()] == [12.5, 12.5]
     renderer.end("a")
     assert list(renderer._paces) == ["b"]
+
+
+# ---- faces
+
+SQUARE = (20, 60, 80, 120)
+LEFT_EYE = (35, 80)
+
+
+def faced(picture: Picture, name: str | None = None, similarity: float = math.nan, **fields: object) -> Frame:
+    """A frame with one face."""
+    points = np.array([[LEFT_EYE, (65, 80), (50, 95), (38, 108), (62, 108)]], np.float32)
+    found = Faces(
+        np.array([SQUARE]), np.array([0.9]), points, names=(name,), similarities=np.array([similarity], np.float32)
+    )
+    return Frame("a", 0, 0.0, 0.0, picture, faces=found, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "similarity", "colour"), [("ann", 0.8, KNOWN), (None, 0.3, UNKNOWN), (None, math.nan, UNKNOWN)]
+)
+def test_a_face_has_a_box_in_the_colour_of_known_or_unknown(
+    name: str | None, similarity: float, colour: tuple[int, int, int]
+) -> None:
+    for picture in both():
+        drawn = render(faced(picture, name, similarity), thickness=4, hud=False).bgr
+        for row, column in ((90, 20), (90, 79), (119, 50)):
+            assert np.abs(drawn[row, column].astype(int) - colour).max() <= 12
+        for row, column in ((90, 50), (90, 100), (150, 50), LEFT_EYE[::-1]):
+            assert np.abs(drawn[row, column].astype(int) - 90).max() <= 1
+
+
+def label_of(picture: Picture, name: str | None, similarity: float, predicted: bool = False) -> tuple[int, int]:
+    """Return the width of the patch above a face, and how many of its pixels are much darker than most."""
+    one = faced(picture, name, similarity)
+    assert one.faces is not None
+    one.faces.predicted = predicted
+    drawn = render(one, hud=False, boxes=False).bgr
+    changed = np.any(np.abs(drawn.astype(int) - 90) > 2, axis=2)
+    columns = np.nonzero(changed.any(axis=0))[0]
+    rows = np.nonzero(changed.any(axis=1))[0]
+    assert columns.min() in (19, 20)
+    assert rows.max() < 60
+    assert rows.min() > 40
+    patch = drawn[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].mean(axis=2)
+    return int(columns.max()) + 1 - 20, int((patch < np.median(patch) - 40).sum())
+
+
+@pytest.mark.parametrize(
+    ("name", "similarity", "text"),
+    [
+        ("ann", 0.756, "ann 0.76"),
+        ("Zoë Ångström", 0.5, "Zoe Angstrom 0.50"),
+        (None, 0.3, "unknown"),
+        (None, math.nan, "face"),
+    ],
+)
+def test_the_label_of_a_face_is_its_name_with_the_similarity_or_unknown_or_face(
+    name: str | None, similarity: float, text: str
+) -> None:
+    for picture in both():
+        width, ink = label_of(picture, name, similarity)
+        assert abs(width - (text_size(text, 0.35, 1)[0] + 5)) <= 1
+        assert ink > 10
+        carried_over, _ = label_of(picture, name, similarity, predicted=True)
+        assert abs(carried_over - (text_size(f"~{text}", 0.35, 1)[0] + 5)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ann", "ann"),
+        ("José Muñoz", "Jose Munoz"),
+        ("Jose\u0301", "Jose"),
+        ("Çelik", "Celik"),
+        ("ﬁ", "fi"),
+        ("猫", "?"),
+        ("a\tb", "a?b"),
+        ("", ""),
+    ],
+)
+def test_names_are_drawn_in_the_letters_that_there_are(name: str, text: str) -> None:
+    assert drawable(name) == text
+
+
+def test_a_face_of_a_finder_alone_is_called_face() -> None:
+    plain = faced(both()[0])
+    assert plain.faces is not None
+    plain.faces.names = plain.faces.similarities = None
+    labelled = faced(both()[0])
+    assert np.array_equal(render(plain, hud=False).bgr, render(labelled, hud=False).bgr)
+
+
+def test_landmarks_are_drawn_only_on_request() -> None:
+    for picture in both():
+        without = render(faced(picture), thickness=2, hud=False).bgr
+        with_points = render(faced(picture), thickness=2, hud=False, landmarks=True).bgr
+        for column, row in (LEFT_EYE, (65, 80), (50, 95), (38, 108), (62, 108)):
+            assert np.abs(with_points[row, column].astype(int) - LANDMARK).max() <= 12
+            assert np.abs(without[row, column].astype(int) - 90).max() <= 1
+        changed = np.any(np.abs(with_points.astype(int) - without) > 4, axis=2)
+        assert 5 * 25 <= changed.sum() <= 5 * 49  # squares of 5 x 5 pixels; chroma bleeds by one
+
+
+@pytest.mark.parametrize("far", [-1e3, 1e6, 1e12, 1e30])
+def test_landmarks_and_faces_beyond_the_frame_do_no_harm(far: float) -> None:
+    for picture in both():
+        one = faced(picture)
+        assert one.faces is not None
+        one.faces.boxes[:, 2:] = far
+        one.faces.landmarks[0, 0] = far
+        drawn = render(one, landmarks=True)
+        assert (drawn.width, drawn.height) == (200, 160)
+
+
+def test_the_better_face_is_drawn_on_top_and_all_faces_on_detections() -> None:
+    picture = both()[0]
+    boxes = np.array([SQUARE, (20, 60, 140, 150)])
+    found = Faces(boxes, np.array([0.9, 0.5]), np.zeros((2, 5, 2), np.float32), names=("ann", None))
+    found.similarities = np.array([0.9, 0.1], np.float32)
+    one = frame(picture, (SQUARE,))
+    one.faces = found
+    drawn = render(one, labels=False, thickness=4, hud=False).bgr
+    assert drawn[90, 20].tolist() == list(KNOWN)
+    assert drawn[120, 140].tolist() == list(UNKNOWN)
+
+
+def test_boxes_and_labels_of_faces_can_be_switched_off() -> None:
+    for picture in both():
+        drawn = render(faced(picture, "ann", 0.9), hud=False, boxes=False, labels=False)
+        assert np.array_equal(drawn.bgr, picture.bgr)
