@@ -130,6 +130,24 @@ def add(model_file: Path, fields: Mapping[str, Any], *, replace: bool) -> OwnMod
     return OwnModel(entry, target)
 
 
+def describe(model_file: Path, entry: Entry) -> Path:
+    """Write an entry file beside a model file and return its path.
+
+    Raises:
+        ModelError: it cannot be written.
+    """
+    from engines.download import scratch_folder, store  # as above
+
+    described = model_file.with_suffix(SUFFIX)
+    try:
+        with scratch_folder(model_file.parent) as scratch:
+            (scratch / described.name).write_text(_as_yaml(entry), encoding="utf-8")
+            store(scratch / described.name, described)
+    except OSError as error:
+        raise ModelError(f"{described} cannot be written: {error.strerror}") from error
+    return described
+
+
 def _entry_of(model_file: Path, fields: Mapping[str, Any]) -> Entry:
     sha256 = sha256_of(model_file)
     accepted = {"sha256": sha256, "bytes": model_file.stat().st_size}

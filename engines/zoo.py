@@ -98,37 +98,44 @@ class Zoo:
             raise self._unknown(name)
         return self._entries[name]
 
-    def spec(self, name_or_path: str | Path, *, task: str = "detect", progress: Progress | None = None) -> ModelSpec:
+    def spec(self, name_or_path: str | Path, *, task: str | None = None, progress: Progress | None = None) -> ModelSpec:
         """Describe a model of the zoo, fetching it where needed, or a user's own file.
 
         Args:
-            name_or_path: a name of the zoo, or the path of a model file. A file that the zoo knows by its sha256
-                gets the zoo's description; any other that of the entry file beside it (see `own_models`), where
-                there is one, else defaults, to be worked out from the file itself.
-            task: what a file that nobody describes is for.
+            name_or_path: a name of the zoo, or the path of a model file. A file gets the description of the entry file
+                beside it (see `own_models`), where there is one; else the zoo's, if that knows its sha256; else
+                defaults, to be worked out from the file itself.
+            task: what the model must be for (None: anything), and what a file that nobody describes is for (None:
+                `detect`).
             progress: called while a file is downloaded.
 
         Raises:
             ModelNotFound: neither a name nor a file, or nowhere to be had.
             ChecksumMismatch: the cached or downloaded file is not the one that was asked for, or a file is not the
                 one that the entry beside it describes.
-            ModelError: a demo clip was asked for as a model, or the entry beside a file is damaged.
+            ModelError: it is for another task, or a demo clip; or the entry beside a file is damaged.
         """
         if str(name_or_path) in self._entries:
             entry = self._entries[str(name_or_path)]
             if entry.task == "clip":
                 raise ModelError(f"{entry.name!r} is a video clip, not a model: use it as a source")
+            self._check_task(entry, task)
             return _spec(entry, self._find(entry) or self._fetch(entry, progress))
         path = Path(name_or_path).expanduser()
         if not path.is_file():
-            raise self._unknown(str(name_or_path))
-        sha256 = sha256_of(path)
-        for entry in self:
-            if sha256 in entry.bytes_by_sha256:
-                return _spec(entry, Found(path, sha256))
-        if (own := described_beside(path)) is not None and (found := own.found()) is not None:
-            return _spec(own.entry, found)
-        return ModelSpec(name=path.stem, path=path, task=task, sha256=sha256)
+            raise self._unknown(str(name_or_path), task)
+        own = described_beside(path)
+        found = (own.found() if own else None) or Found(path, sha256_of(path))
+        described = own.entry if own else self._of_sha256(found.sha256)
+        if described is None:
+            return ModelSpec(name=path.stem, path=path, task=task or "detect", sha256=found.sha256)
+        self._check_task(described, task)
+        return _spec(described, found)
+
+    def name_of(self, sha256: str) -> str | None:
+        """Return what the model whose file has this sha256 is called; None: it is not in the zoo."""
+        entry = self._of_sha256(sha256)
+        return entry.name if entry else None
 
     def cached_path(self, name: str) -> Path:
         """Return where the file of `name` is kept once fetched, whether it is there or not."""
@@ -198,17 +205,28 @@ class Zoo:
 
         return fetch(entry, self, progress)
 
-    def _unknown(self, name: str) -> ModelNotFound:
+    def _of_sha256(self, sha256: str) -> Entry | None:
+        return next((entry for entry in self if sha256 in entry.bytes_by_sha256), None)
+
+    def _check_task(self, entry: Entry, task: str | None) -> None:
+        if task not in (None, entry.task):
+            fit = [each.name for each in self if each.task == task]
+            choose = f"choose {', '.join(fit)}, or a file" if fit else "give the path of a file"
+            raise ModelError(f"{entry.name!r} is a model for {entry.task}, not for {task}: {choose}")
+
+    def _unknown(self, name: str, task: str | None = None) -> ModelNotFound:
         path = Path(name)
         if path.is_dir():
             return ModelNotFound(f"{name!r} is a folder, not a model file")
         if path.suffix or path.name != name:
-            return ModelNotFound(f"there is no model file {name}{self._nearest(path.stem)}")
-        return ModelNotFound(f"no model is called {name!r}{self._nearest(name)}; `frameloom models list` shows all")
+            return ModelNotFound(f"there is no model file {name}{self._nearest(path.stem, task)}")
+        nearest = self._nearest(name, task)
+        return ModelNotFound(f"no model is called {name!r}{nearest}; `frameloom models list` shows all")
 
-    def _nearest(self, name: str) -> str:
+    def _nearest(self, name: str, task: str | None) -> str:
         wanted = name.lower().replace("_", "-")
-        near = [each for each in self._entries if wanted in each] or difflib.get_close_matches(wanted, self._entries)
+        names = [each.name for each in self if task in (None, each.task)]
+        near = [each for each in names if wanted in each] or difflib.get_close_matches(wanted, names)
         return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 

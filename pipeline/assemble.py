@@ -133,7 +133,7 @@ def find_model(model: str, input_size: tuple[int, int] | None, progress: Progres
     """
     from pipeline.infer.detector import recognise
 
-    return recognise(Zoo.load().spec(model, progress=progress), input_size)
+    return recognise(Zoo.load().spec(model, task="detect", progress=progress), input_size)
 
 
 def make_sinks(settings: SinksSettings, stop: Callable[[], None]) -> list[Sink]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engines.spec import ModelSpec
     from pipeline.capture.source import SourceInfo
     from pipeline.gallery.known import KnownPeople
+    from pipeline.gallery.records import EmbedderId
     from pipeline.infer.embedder import FaceEmbedder
     from pipeline.stage import Stage
 
@@ -59,7 +60,8 @@ def _checks(faces: FacesSettings, engine: EngineOptions, progress: Progress | No
     if faces.liveness:
         from pipeline.infer.face_checks import CheckLiveness
 
-        stages.append(CheckLiveness([Zoo.load().spec(name, progress=progress) for name in LIVENESS], engine))
+        specs = [Zoo.load().spec(name, task="liveness", progress=progress) for name in LIVENESS]
+        stages.append(CheckLiveness(specs, engine))
     if faces.points is not None:
         from pipeline.infer.face_checks import FindPoints
 
@@ -106,11 +108,12 @@ def find_encoder(faces: FacesSettings, progress: Progress | None = None) -> Mode
     """
     from pipeline.gallery.store import GalleryFile
 
-    held = None
+    held, name = None, faces.embedder
     if faces.gallery is not None:
         with GalleryFile.open(faces.gallery, read_only=True) as gallery:
             held = gallery.embedder
-    name = faces.embedder or (held.name if held else DEFAULT_EMBEDDER)
+        name = name or encoder_name(held, faces.gallery)
+    name = name or DEFAULT_EMBEDDER
     spec = Zoo.load().spec(name, task="face-encode", progress=progress)
     if held is not None and spec.sha256 != held.sha256:
         raise GalleryError(
@@ -118,3 +121,19 @@ def find_encoder(faces: FacesSettings, progress: Progress | None = None) -> Mode
             f"(sha256 {str(spec.sha256)[:12]}): use that encoder, or another gallery"
         )
     return spec
+
+
+def encoder_name(held: EmbedderId, gallery: Path) -> str:
+    """Return what the encoder that a gallery was made with is called here; its file says more than the name it had.
+
+    Raises:
+        GalleryError: it is not among the known models.
+    """
+    zoo = Zoo.load()
+    name = zoo.name_of(held.sha256) or (held.name if held.name in zoo else None)
+    if name is None:
+        raise GalleryError(
+            f"{gallery} was made with the encoder {held.name} (sha256 {held.sha256[:12]}), which is not among the "
+            f"known models: give its file by --embedder"
+        )
+    return name

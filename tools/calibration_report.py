@@ -12,7 +12,6 @@ import numpy.typing as npt
 from rich.console import Console
 
 from pipeline.arrays import FloatArray
-from pipeline.errors import ConfigError
 from pipeline.gallery.calibration import Calibration, Subject, calibrate
 from pipeline.gallery.identification import Searches, search_gallery
 from pipeline.gallery.pairs import all_pairs, least_alike_within, most_alike_across
@@ -64,8 +63,6 @@ def of_pairs(pairs: Path, images: Path, models: FaceModels, snapshot: Snapshot, 
     """
     _, labels, scores, _ = similarities_of(pairs, images, models, done)
     compared = np.array([score is not None for score in scores])
-    if not compared.any():
-        raise ConfigError(f"{images}: not one of the {len(scores)} pairs of {pairs.name} could be compared")
     similarities = np.array([score for score in scores if score is not None], np.float32)
     searches = search_gallery(snapshot.vectors, snapshot.persons) if len(snapshot.names) > 1 else None
     return Comparisons(pairs.name, similarities, labels[compared], searches)

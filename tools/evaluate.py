@@ -145,7 +145,7 @@ def evaluate_detections(
 @contextmanager
 def _opened(model: str | Path, engine: EngineOptions | None, options: DetectorOptions) -> Iterator[PictureDetector]:
     with download_progress(str(model)) as progress:
-        spec = recognise(Zoo.load().spec(model, progress=progress))
+        spec = recognise(Zoo.load().spec(model, task="detect", progress=progress))
     opened = open_engine(spec, engine)
     try:
         yield PictureDetector(spec, opened, options)

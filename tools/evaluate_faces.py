@@ -24,6 +24,7 @@ from pipeline.gallery.records import Snapshot
 from pipeline.gallery.verification import Verification
 from tools.face_images import PHOTO_SHORT_SIDE, Done, Encoded, FaceModels, encode_images
 from tools.face_options import BackendOption, FinderOption, PrecisionOption, bar
+from tools.targets import check_target
 from tools.terminal import Output
 
 DEFAULT_EMBEDDER = "dlib-resnet"
@@ -80,15 +81,14 @@ def evaluate_pairs(
     """Compare labelled pairs; see `verify`.
 
     Raises:
-        ConfigError: the file has other columns, or not one pair can be compared.
+        ConfigError: the file has other columns, not one pair can be compared, or `save` cannot be written.
     """
+    check_target("--save", save)
     rows, labels, scores, encoded = similarities_of(pairs, images, models, done)
     if save is not None:
         written = [[*row.values(), _text(score)] for row, score in zip(rows, scores, strict=True)]
         write_csv(save, ("image_a", "image_b", "same", "similarity"), written)
     compared = np.array([score is not None for score in scores])
-    if not compared.any():
-        raise ConfigError(f"{images}: not one of the {len(rows)} pairs of {pairs.name} could be compared")
     lowest = min(score for score in scores if score is not None)
     values = np.array([lowest - 1 if score is None else score for score in scores], np.float32)
     result = Verification(values, labels)
@@ -113,12 +113,15 @@ def similarities_of(
     """Return the rows of a pair file, whether each is of one person, its similarity (None: no face), and the faces.
 
     Raises:
-        ConfigError: the file has other columns.
+        ConfigError: the file has other columns, or not one pair can be compared.
     """
     rows = read_csv(pairs, ("image_a", "image_b", "same"))
     labels = np.array([_flag(row["same"], pairs) for row in rows], bool)
     encoded = encode_images([images / row[key] for row in rows for key in ("image_a", "image_b")], models, done)
     scores = [_similarity(encoded[images / row["image_a"]], encoded[images / row["image_b"]]) for row in rows]
+    if all(score is None for score in scores):
+        path, reason = next((path, each.reason) for path, each in encoded.items() if each.encoding is None)
+        raise ConfigError(f"{pairs.name}: not one pair could be compared, because of pictures like {path}: {reason}")
     return rows, labels, scores, encoded
 
 
@@ -133,8 +136,9 @@ def evaluate_identification(
     """Search for probes in a gallery; see `identify`.
 
     Raises:
-        ConfigError: the file has other columns or roles, or nobody is in the gallery.
+        ConfigError: the file has other columns or roles, nobody is in the gallery, or `save` cannot be written.
     """
+    check_target("--save", save)
     rows = read_csv(protocol, ("image", "identity", "role"))
     if strange := {row["role"] for row in rows} - {"gallery", "probe", "probe_unknown"}:
         raise ConfigError(f"{protocol}: the role {sorted(strange)[0]!r} is none of gallery, probe, probe_unknown")
@@ -196,12 +200,14 @@ def _identification(searches: Sequence[_Search], people: int) -> dict[str, Any]:
         "people in the gallery": people,
         "probes": len(known),
         "unknown probes": len(unknown),
-        "rank 1": sum(score is not None for score in right) / max(1, len(known)),
     }
+    if known:
+        report["rank 1"] = sum(score is not None for score in right) / len(known)
     for fpir in FPIRS if unknown else ():
         allowed = int(fpir * len(unknown))
         threshold = float(np.nextafter(strangers[allowed], np.inf)) if allowed < len(strangers) else -1.0
-        report[f"TPIR at FPIR {fpir:g}"] = sum(s is not None and s >= threshold for s in right) / max(1, len(known))
+        if known:
+            report[f"TPIR at FPIR {fpir:g}"] = sum(s is not None and s >= threshold for s in right) / len(known)
         report[f"threshold at FPIR {fpir:g}"] = f"{threshold:.4f} ({allowed} of {len(unknown)} unknown accepted)"
     return report
 

@@ -17,6 +17,7 @@ import numpy as np
 from engines.engine import EngineOptions
 from engines.zoo import Zoo
 from pipeline.capture.images import read_image
+from pipeline.errors import ConfigError
 from pipeline.infer.alignment import align
 from pipeline.infer.embedder import FaceEmbedder
 from pipeline.infer.face_finder import FaceFinder, FinderOptions, recognise
@@ -84,6 +85,22 @@ def picture_at(path: Path) -> Picture | None:
     return None if image is None else Picture(bgr=np.ascontiguousarray(image))
 
 
+def readable_picture(path: Path) -> Picture:
+    """Read a picture file that must be one.
+
+    Raises:
+        ConfigError: it is not there, or no picture.
+    """
+    picture = picture_at(path)
+    if picture is None:
+        raise ConfigError(f"{path} {_why_unreadable(path)}")
+    return picture
+
+
+def _why_unreadable(path: Path) -> str:
+    return "cannot be read as a picture" if path.exists() else "does not exist"
+
+
 class Chosen(NamedTuple):
     """The face that is meant, or why there is none."""
 
@@ -123,8 +140,14 @@ class Encoded(NamedTuple):
 def encode_images(
     paths: Iterable[Path], models: FaceModels, done: Done = lambda count, total: None
 ) -> dict[Path, Encoded]:
-    """Encode the face nearest to the centre of each picture."""
+    """Encode the face nearest to the centre of each picture.
+
+    Raises:
+        ConfigError: not one of them is there.
+    """
     wanted = list(dict.fromkeys(paths))
+    if wanted and not any(path.exists() for path in wanted):
+        raise ConfigError(f"{wanted[0]} does not exist, nor does any other of the pictures: correct --images")
     results = {}
     with opened(models) as reader:
         for count, path in enumerate(wanted, 1):
@@ -136,7 +159,7 @@ def encode_images(
 def _encode(path: Path, reader: FaceReader) -> Encoded:
     picture = picture_at(path)
     if picture is None:
-        return Encoded(None, "cannot be read as a picture" if path.exists() else "does not exist")
+        return Encoded(None, _why_unreadable(path))
     faces, quality = reader(picture)
     row, reason = central_face(faces, picture)
     if row is None or faces.encodings is None:

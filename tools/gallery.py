@@ -14,19 +14,23 @@ import typer
 from rich.table import Table
 
 from engines.engine import EngineOptions
+from engines.zoo import Zoo
 from pipeline.arrays import FloatArray
+from pipeline.assemble_faces import encoder_name
+from pipeline.config.settings import FacesSettings
 from pipeline.errors import ConfigError, GalleryError
 from pipeline.gallery import archive
 from pipeline.gallery.calibration import Calibration, Threshold, effective_threshold
 from pipeline.gallery.known import id_of
 from pipeline.gallery.matcher import Matcher
 from pipeline.gallery.pairs import similarity_matrix
+from pipeline.gallery.records import checked_name
 from pipeline.gallery.similarity_head import SimilarityHead
 from pipeline.gallery.store import GalleryFile
 from pipeline.infer.face_reader import FaceReader
 from tools import calibration_report
-from tools.enrol import Enrolment, Report, Rules, people_in
-from tools.face_images import FaceModels, encoder_spec, only_face, opened, picture_at
+from tools.enrol import STRANGERS, Enrolment, Report, Rules, people_in
+from tools.face_images import FaceModels, encoder_spec, only_face, opened, readable_picture
 from tools.face_options import (
     DEFAULT_GALLERY,
     BackendOption,
@@ -36,6 +40,7 @@ from tools.face_options import (
     PrecisionOption,
     bar,
 )
+from tools.targets import check_target
 from tools.terminal import Output, count_of, download_progress
 from tools.unknown_people import group_unknowns, parse_choices
 
@@ -61,25 +66,20 @@ def add(
     precision: PrecisionOption = "auto",
 ) -> None:
     """Add a person's pictures, or everybody in a folder; pictures that would do harm are refused, with the reason."""
-    if (folder is None) == (name is None or not images):
+    if (folder is None) == (name is None or not images) or (folder is not None and name is not None):
         raise ConfigError("give a name and pictures, or --dir FOLDER: frameloom gallery add ann ann1.jpg ann2.jpg")
     people = list(people_in(folder)) if folder is not None else [(str(name), images or [])]
+    names = [checked_name(person) for person, _ in people]  # before anybody is added
     models = FaceModels(finder, embedder or _embedder_of(gallery), EngineOptions(backend, precision))
     with _opened(models) as reader, GalleryFile.open(gallery, id_of(reader.embedder), create=True) as file:
-        verify = _threshold(file, reader, None).value
-        rules = Rules(min_quality, _threshold(file, reader, len(file.people())).value, verify, allow_alike)
-        enrolment = Enrolment(file, reader, rules)
-        total, count = sum(len(pictures) for _, pictures in people), 0
-        with bar("enrol") as done:
-
-            def step() -> None:
-                nonlocal count
-                count += 1
-                done(count, total)
-
-            for person, pictures in people:
-                enrolment.enrol(person, pictures, step)
-    _print_report(enrolment.report, gallery)
+        count = max(STRANGERS, len({person.name for person in file.people()} | set(names)))
+        identify, verify = _threshold(file, reader, count).value, _threshold(file, reader, None).value
+        enrolment = Enrolment(file, reader, Rules.of(identify, verify, min_quality, allow_alike))
+        try:
+            with bar("enrol") as done:
+                enrolment.enrol_all(people, done)
+        finally:
+            _print_report(enrolment.report, gallery)
     if not any(enrolment.report.added.values()):
         raise typer.Exit(1)
 
@@ -157,13 +157,14 @@ def verify(
     """Compare two pictures: are they of one person? A gallery's calibration is used where there is one."""
     models = FaceModels(finder, embedder or _embedder_of(gallery), EngineOptions(backend, precision))
     with _opened(models) as reader:
+        learned = None if head is None else SimilarityHead.load(head, id_of(reader.embedder).sha256)
         a, b = (_one_face(path, reader) for path in (first, second))
-        threshold, sha256 = _threshold_at(gallery, reader), id_of(reader.embedder).sha256
+        threshold = _threshold_at(gallery, reader)
     alike = float(similarity_matrix(a[None], b[None])[0, 0])
     same = alike >= threshold.value
     _say(f"similarity {alike:.3f} (distance {math.sqrt(max(0.0, 2 - 2 * alike)):.3f}); threshold {threshold.sentence}")
-    if head is not None:
-        probability = float(SimilarityHead.load(head, sha256).probability(a[None], b[None])[0])
+    if head and learned:
+        probability = float(learned.probability(a[None], b[None])[0])
         _say(f"{head.name}: one person with a probability of {probability:.1%}")
         same = probability >= 0.5
     _say("the same person" if same else "two people")
@@ -183,15 +184,15 @@ def identify(
     with _opened(models) as reader, GalleryFile.open(gallery, id_of(reader.embedder), read_only=True) as file:
         matcher = Matcher(file.encodings(), file.embedder.metric)
         threshold = _threshold(file, reader, len(matcher.names))
-        picture = picture_at(image)
-        if picture is None:
-            raise ConfigError(f"{image} cannot be read as a picture")
-        faces, quality = reader(picture)
+        faces, quality = reader(readable_picture(image))
         assert faces.encodings is not None
         matches = matcher.search(faces.encodings, TOP)
     for row in range(len(faces)):
         left, top, right, bottom = faces.boxes[row].round().astype(int).tolist()
         _say(f"face at {left},{top} to {right},{bottom}, quality {quality.values[row]:.2f}:")
+        if quality.values[row] < FacesSettings().min_quality:
+            _say(f"  too poor to match: {quality.worst(row)}")
+            continue
         known = False
         for name, alike in zip(matches.names[row], matches.similarities[row].tolist(), strict=True):
             if name is not None:
@@ -219,23 +220,25 @@ def calibrate(
     precision: PrecisionOption = "auto",
 ) -> None:
     """Choose the thresholds by data, say what the data supports, and store them in the gallery."""
+    check_target("--plot", plot)
     made = datetime.now(timezone.utc).date().isoformat()
     with GalleryFile.open(gallery) as file:
         snapshot = file.encodings()
         if pairs is None:
             comparisons = calibration_report.of_gallery(snapshot)
         else:
-            models = FaceModels(finder, embedder or file.embedder.name, EngineOptions(backend, precision))
+            encoder = embedder or encoder_name(file.embedder, gallery)
+            models = FaceModels(finder, encoder, EngineOptions(backend, precision))
             _check_encoder(models, file)
             with bar("encode") as done:
                 comparisons = calibration_report.of_pairs(pairs, images or pairs.parent, models, snapshot, done)
         found = calibration_report.calibration_of(comparisons, snapshot, file.embedder, made, far, fpir)
         calibration_report.show(found, snapshot, file.embedder, Output(highlight=False, markup=False))
-        if plot is not None:
-            calibration_report.draw(found, comparisons, plot)
-            _say(f"wrote {plot}")
         file.store_calibration(json.loads(found.to_json()))
     _say(f"stored in {gallery}; a running pipeline uses it within two seconds")
+    if plot is not None:
+        calibration_report.draw(found, comparisons, plot)
+        _say(f"wrote {plot}")
 
 
 @app.command()
@@ -255,8 +258,12 @@ def unknowns(
         found = group_unknowns(logs, file, similarity, min_faces)
         for line in found.lines():
             _say(line)
-        for number, name in parse_choices(enrol or [], len(found.groups)):
-            _say(f"added    {name}: {count_of(found.enrol(number, name, file), 'face')} of person {number}")
+        choices = parse_choices(enrol or [], len(found.groups))
+        added, outcome = found.enrol(choices, file, _alike(file, found.similarity)) if choices else (0, [])
+    for line in outcome:
+        _say(line)
+    if choices and not added:
+        raise typer.Exit(1)
 
 
 @contextmanager
@@ -297,16 +304,23 @@ def _threshold_at(gallery: Path, reader: FaceReader) -> Threshold:
         return _threshold(file, reader, None)
 
 
+def _alike(file: GalleryFile, otherwise: float) -> float:
+    """Return the similarity from which a face is somebody of the gallery; `otherwise` for an encoder nobody knows."""
+    zoo = Zoo.load()
+    name = zoo.name_of(file.embedder.sha256)
+    encoder = None if name is None else zoo.entry(name).encoder
+    if encoder is None:
+        return otherwise
+    return effective_threshold(_calibration(file), encoder, max(STRANGERS, len(file.people()))).value
+
+
 def _one_face(path: Path, reader: FaceReader) -> FloatArray:
     """Return the (D,) encoding of a portrait.
 
     Raises:
         ConfigError: it cannot be read, or it is not clear whose face is meant.
     """
-    picture = picture_at(path)
-    if picture is None:
-        raise ConfigError(f"{path} cannot be read as a picture")
-    faces, _ = reader(picture)
+    faces, _ = reader(readable_picture(path))
     row, reason = only_face(faces)
     if row is None or faces.encodings is None:
         raise ConfigError(f"{path}: {reason}; show a picture with one face")

@@ -10,12 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 from engines.errors import ChecksumMismatch
+from engines.spec import GALLERY, TEMPLATES, EncoderSpec
 from engines.zoo import Zoo
 from engines.zoo_entry import Address, Entry
 from tools.terminal import download_progress
 
 DEFAULT_MODELS = ("yolox-nano",)
 """What `frameloom run` needs with nothing configured."""
+
+WITH_HEAD = ("detect", "face-detect")
+"""Tasks of models whose outputs have one of several known layouts."""
 
 app = typer.Typer(help="List, fetch and check models and demo clips.", no_args_is_help=True)
 
@@ -99,12 +103,24 @@ def _facts(zoo: Zoo, entry: Entry) -> Iterator[tuple[str, str]]:
     if entry.task != "clip":
         yield "input", f"{shape.height or 'any'} x {shape.width or 'any'} (height x width), {shape.colour}, {shape.fit}"
         yield "normalisation", f"(x - {list(shape.mean)}) / {list(shape.std)}"
-        yield "head", entry.head or "recognised from the outputs"
+        yield "head", entry.head or ("recognised from the outputs" if entry.task in WITH_HEAD else "")
         yield "labels", f"{len(entry.labels)}: {', '.join(entry.labels)}" if entry.labels else ""
         yield "precision", entry.precision
+    if entry.encoder is not None:
+        yield from _encoder_facts(entry.encoder)
     yield "where", _where(zoo, entry)
     for source in entry.sources:
         yield "source", str(source) if isinstance(source, Address) else f"{source}, {source.member}"
+
+
+def _encoder_facts(encoder: EncoderSpec) -> Iterator[tuple[str, str]]:
+    named = next((name for name, points in TEMPLATES.items() if points == encoder.template), None)
+    points = ", ".join(f"({x:g}, {y:g})" for x, y in encoder.template)
+    yield "template", f"{named}: {points}" if named else points
+    yield "compared by", encoder.metric
+    yield "threshold 1:1", f"{encoder.verify_threshold:g}"
+    growth = f", {encoder.identify_growth:+g} for ten times as many" if encoder.identify_growth else ""
+    yield "threshold 1:N", f"{encoder.identify_threshold:g} among {GALLERY} people{growth}"
 
 
 def _where(zoo: Zoo, entry: Entry) -> str:

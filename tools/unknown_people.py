@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import ConfigError, GalleryError
-from pipeline.gallery.records import Encoding
+from pipeline.gallery.records import Encoding, checked_name
 from pipeline.gallery.store import GalleryFile
+from tools.enrol import Others
 from tools.terminal import count_of
 from tools.unknowns import Sighting, Unknowns, cluster, read_unknowns
 
@@ -28,6 +29,8 @@ class UnknownPeople:
     unknowns: Unknowns
     groups: tuple[tuple[Sighting, ...], ...]
     """Each person's faces, the best first; the largest group first."""
+    similarity: float
+    """What faces of one group were more alike than."""
 
     def lines(self) -> Iterator[str]:
         """Say who was seen how often, and where to look."""
@@ -40,17 +43,41 @@ class UnknownPeople:
             yield f"person {number}: {seen}; the best is in {place}"
         alone = len(self.unknowns.sightings) - sum(map(len, self.groups))
         faces = self.unknowns.faces
-        yield f"{len(self.groups)} unknown people, {alone} faces belong to none; {faces} faces in the logs"
+        loose = count_of(alone, "face belongs", "faces belong")
+        yield f"{_people(len(self.groups))}, {loose} to none; {count_of(faces, 'face')} in the logs"
         if self.unknowns.damaged:
-            yield f"{self.unknowns.damaged} damaged lines or faces were left out"
+            lost = count_of(self.unknowns.damaged, "damaged line or face was", "damaged lines or faces were")
+            yield f"{lost} left out"
 
-    def enrol(self, number: int, name: str, gallery: GalleryFile) -> int:
-        """Add a group's best faces to a gallery; return how many."""
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        chosen = self.groups[number - 1][:MOST_ENROLLED]
-        faces = [Encoding(each.encoding, each.quality, f"{each.source} frame {each.frame}", "", now) for each in chosen]
-        gallery.add(name, faces)
-        return len(faces)
+    def enrol(self, choices: Sequence[tuple[int, str]], gallery: GalleryFile, alike: float) -> tuple[int, list[str]]:
+        """Add the best faces of groups to a gallery in one transaction, but those that are there already.
+
+        Args:
+            choices: number and name of each group.
+            gallery: of the encoder of the faces.
+            alike: a group with a face that is so much like somebody else in the gallery is refused.
+
+        Returns:
+            How many faces were added, and what became of each group, for a person.
+        """
+        others, records, lines = Others(gallery), [], []
+        for number, name in choices:
+            chosen = self.groups[number - 1][:MOST_ENROLLED]
+            who, most = max((others.most_alike(each.encoding, name) for each in chosen), key=lambda found: found[1])
+            held = others.of(name)
+            new = [each for each in chosen if not (held == each.encoding).all(axis=1).any()]
+            if most >= alike:
+                lines.append(f"refused  person {number}: looks like {who} ({most:.2f})")
+            elif not new:
+                lines.append(f"refused  person {number}: already there, as {name}")
+            else:
+                lines.append(f"added    {name}: {count_of(len(new), 'face')} of person {number}")
+                records += [(name, _as_encoding(each)) for each in new]
+        return gallery.add_records(records, skip_known=True) if records else 0, lines
+
+
+def _people(count: int) -> str:
+    return count_of(count, "unknown person", "unknown people")
 
 
 def group_unknowns(
@@ -74,21 +101,29 @@ def group_unknowns(
     for label in range(int(labels.max(initial=-1)) + 1):
         members = [unknowns.sightings[row] for row in np.flatnonzero(labels == label)]
         groups.append(tuple(sorted(members, key=lambda each: -each.quality)))
-    return UnknownPeople(unknowns, tuple(groups))
+    return UnknownPeople(unknowns, tuple(groups), at_least)
+
+
+def _as_encoding(face: Sighting) -> Encoding:
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Encoding(face.encoding, face.quality, f"{face.source} frame {face.frame}", "", now)
 
 
 def parse_choices(texts: Sequence[str], groups: int) -> list[tuple[int, str]]:
     """Return number and name of each NUMBER=NAME.
 
     Raises:
-        ConfigError: it is something else, or there is no such group.
+        ConfigError: it is something else, there is no such group, or one is given twice.
+        GalleryError: nobody can have that name.
     """
-    choices = []
+    choices: list[tuple[int, str]] = []
     for text in texts:
         number, _, name = text.partition("=")
         if not number.strip().isdecimal() or not name.strip():
             raise ConfigError(f"--enrol {text!r}: write NUMBER=NAME, such as 1=ann")
         if not 1 <= int(number) <= groups:
-            raise ConfigError(f"--enrol {text!r}: there are {groups} unknown people")
-        choices.append((int(number), name.strip()))
+            raise ConfigError(f"--enrol {text!r}: there {'is' if groups == 1 else 'are'} {_people(groups)}")
+        if int(number) in (each for each, _ in choices):
+            raise ConfigError(f"--enrol {text!r}: person {int(number)} is enrolled already by another --enrol")
+        choices.append((int(number), checked_name(name)))
     return choices

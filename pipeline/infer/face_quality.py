@@ -31,8 +31,8 @@ one person are 0.57 alike in the median, below 0.6 they are 0.66; a profile is b
 SCORE = (0.3, 0.7)
 """The finder's score."""
 SIDE, MARGIN = 48, 0.3
-"""Sharpness is measured on the middle of a chip, shrunk to this size, so that it means the same for every encoder and no
-edge of the picture is in it; the margin is a part of the chip's sides."""
+"""Sharpness is measured on the middle of a chip, at this size: so it means the same for every encoder, and no edge of
+the picture is in it. The margin is a part of the chip's sides."""
 NOSE_HEIGHT = 0.52
 """Where the nose is between eyes (0) and mouth (1) of a face that looks straight ahead."""
 

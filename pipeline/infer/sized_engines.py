@@ -120,7 +120,8 @@ class SizedEngines(Generic[Reader]):
         if own is None or own == refused or min(own) < PLACEHOLDER:
             return False
         self.only_size = own
-        logger.warning("%s runs at its own size only, %dx%d: %s", self._spec.name, *own, str(reason).splitlines()[0])
+        logger.warning("%s runs at its own size only, %dx%d, not at %dx%d", self._spec.name, *own, *refused)
+        logger.info("%s", reason)
         return True
 
     def _compile(self, size: Size) -> SizedEngine[Reader]:

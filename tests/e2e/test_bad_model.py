@@ -13,12 +13,12 @@ from tests.pipeline.videos import grey_video
 @pytest.mark.parametrize(
     ("model", "seen"),
     [
-        ("face/MobileFaceNet.onnx", "is no detector that can be read: for input 112x112 it gives output0 [1, 128]"),
+        ("face/MobileFaceNet.onnx", "'mobilefacenet' is a model for face-encode, not for detect: choose yolox-nano"),
         ("face/pfld_68.onnx", "it gives output [1, 136]"),
         ("style/tnet_candy.onnx", "leaves its input size open [1, 3, None, None]; say which"),
     ],
 )
-def test_a_model_that_is_no_detector_is_refused_with_the_outputs_seen(
+def test_a_model_that_is_no_detector_is_refused_with_what_it_is_instead(
     tmp_path: Path, shared: Path, model: str, seen: str
 ) -> None:
     grey_video(tmp_path / "clip.mp4", 3)

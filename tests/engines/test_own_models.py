@@ -64,7 +64,7 @@ def write(folder: Path, stem: str, data: bytes | None = MODEL, **fields: Any) ->
 
 def test_a_file_is_described_by_the_entry_beside_it(tmp_path: Path) -> None:
     write(tmp_path, "mine", task="face-encode", encoder=ENCODER, input={"height": 32, "width": 64})
-    spec = Zoo.load().spec(tmp_path / "mine.onnx", task="detect")
+    spec = Zoo.load().spec(tmp_path / "mine.onnx", task="face-encode")
     assert (spec.name, spec.path, spec.task, spec.licence) == ("mine", tmp_path / "mine.onnx", "face-encode", "MIT")
     assert spec.encoder == EncoderSpec(ARCFACE_TEMPLATE, "cosine", 0.3, 0.5)
     assert (spec.input.height, spec.input.width, spec.sha256) == (32, 64, sha256(MODEL))
@@ -79,9 +79,37 @@ def test_a_file_that_is_not_the_described_one_is_refused_with_both_hashes(tmp_pa
         assert words in str(caught.value)
 
 
-def test_what_the_zoo_knows_is_described_by_the_zoo(tmp_path: Path) -> None:
-    write(tmp_path, "mine", licence="something else")
-    assert zoo_of(tmp_path, entry("tiny")).spec(tmp_path / "mine.onnx").name == "tiny"
+def test_the_entry_beside_a_file_counts_for_more_than_the_zoos(tmp_path: Path) -> None:
+    zoo = zoo_of(tmp_path, entry("tiny"))
+    described = write(tmp_path, "mine", licence="something else")
+    assert (zoo.spec(tmp_path / "mine.onnx").name, zoo.spec(tmp_path / "mine.onnx").licence) == (
+        "mine",
+        "something else",
+    )
+    described.write_text("accepts: [")
+    with pytest.raises(ModelError, match=r"mine\.yaml is not YAML"):
+        zoo.spec(tmp_path / "mine.onnx")
+    described.unlink()
+    assert zoo.spec(tmp_path / "mine.onnx").name == "tiny"
+
+
+def test_an_entry_is_written_beside_a_file(tmp_path: Path, model_file: Path) -> None:
+    made = Zoo.load().register(model_file, {**FIELDS, "name": "trained"})
+    assert own_models.describe(model_file, made) == tmp_path / "trained.yaml"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "trained.onnx", "trained.yaml"]
+    spec = Zoo.load().spec(model_file, task="face-encode")
+    assert (spec.name, spec.path, spec.encoder) == ("trained", model_file, FIELDS["encoder"])
+    (tmp_path / "gone").write_text("")
+    with pytest.raises(ModelError, match=r"gone/trained\.yaml cannot be written: File exists"):
+        own_models.describe(tmp_path / "gone" / "trained.onnx", made)
+
+
+def test_an_entry_for_another_task_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "mine", task="face-detect")
+    with pytest.raises(
+        ModelError, match=r"'mine' is a model for face-detect, not for face-encode: choose dlib-resnet, "
+    ):
+        Zoo.load().spec(tmp_path / "mine.onnx", task="face-encode")
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_a_model_that_refuses_a_size_runs_at_its_own_and_says_so_once(
     sizes.append(engines.only_size)
     assert sizes == [None, (128, 160)]
     assert [record.getMessage() for record in caplog.records] == [
-        "finder runs at its own size only, 128x160: nothing to read at (64, 64)"
+        "finder runs at its own size only, 128x160, not at 64x64"
     ]
     engines.close()
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from engines import own_models
 from engines.engine import Backend, EngineOptions
 from engines.errors import BackendUnavailable, FrameloomError
 from engines.spec import Precision
@@ -202,7 +203,8 @@ def _keep(request: Request, zoo: Zoo, training: Training, say: Callable[[str], N
     differences = largest_difference(network, spec_of(request.name, file, size), training.held_out.chips)
     scores, people = training.test(network), len(training.held_out.names)
     entry = zoo.register(file, describe(request.name, size, scores, people, differences), replace=request.replace)
-    say(f"wrote {file} (epoch {training.best.number})")
+    described = own_models.describe(file, entry)
+    say(f"wrote {file} (epoch {training.best.number}) and {described.name}, which describes it")
     return entry
 
 

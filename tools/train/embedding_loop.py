@@ -187,6 +187,7 @@ class Training:
         scratch = path.with_name(f"{path.name}.tmp")
         try:
             with scratch.open("wb") as file:
+                os.fchmod(file.fileno(), 0o600)  # it names people
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())

@@ -17,6 +17,8 @@ from pipeline.errors import ConfigError
 from tools.evaluate_faces import read_csv
 from tools.face_images import FaceModels, encode_images
 from tools.face_options import BackendOption, FinderOption, PrecisionOption, bar
+from tools.targets import check_target
+from tools.terminal import count_of
 from tools.train.similarity_fit import Learned, Pairs, fit
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ def similarity(
     precision: PrecisionOption = "auto",
 ) -> None:
     """Learn a similarity of two faces from labelled pairs; `gallery verify --head` uses it."""
+    check_target("--out", out)
     rows = read_pairs(pairs)
     models = FaceModels(finder, embedder, EngineOptions(backend, precision))
     names = list(dict.fromkeys(image for a, b, _ in rows for image in (a, b)))
@@ -92,7 +95,8 @@ def similarity(
         console.print(f"note: {note}", soft_wrap=True)
     if missing := [name for name in names if found[images / name].encoding is None]:
         reason = found[images / missing[0]].reason
-        console.print(f"note: {len(missing)} pictures were left out, such as {missing[0]}: {reason}", soft_wrap=True)
+        lost = f"{count_of(len(missing), 'picture')} left out, such as {missing[0]}: {reason}"
+        console.print(f"note: {lost}", soft_wrap=True)
     console.print(f"wrote {out}", soft_wrap=True)
 
 
@@ -120,7 +124,7 @@ def pair_up(rows: Sequence[Labelled], encodings: dict[str, FloatArray | None]) -
     known = {name: encoding for name, encoding in encodings.items() if encoding is not None}
     kept = [row for row in rows if row[0] in known and row[1] in known]
     if not kept:
-        raise ConfigError(f"in none of the {len(rows)} pairs both pictures show a face")
+        raise ConfigError(f"there is no pair of which both pictures show a face ({count_of(len(rows), 'pair')} given)")
     return Pairs(
         np.stack([known[a] for a, _, _ in kept]),
         np.stack([known[b] for _, b, _ in kept]),

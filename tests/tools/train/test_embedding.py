@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -274,6 +275,9 @@ def test_a_trained_encoder_is_a_model_of_the_zoo_that_says_the_same_as_torch(
     spec = zoo.spec("my-faces")
     assert spec.path == tmp_path / "cache/own-models/my-faces.onnx"
     assert spec.path.read_bytes() == (tmp_path / "out/my-faces.onnx").read_bytes()
+    opened = Zoo.load().spec(tmp_path / "out/my-faces.onnx", task="face-encode")
+    assert (opened.name, opened.encoder) == ("my-faces", spec.encoder)
+    assert stat.S_IMODE((tmp_path / "out" / CHECKPOINT).stat().st_mode) == 0o600  # it names people
     assert (spec.task, spec.precision, spec.input.height, spec.input.colour) == ("face-encode", "fp32", 32, "rgb")
     assert spec.encoder is not None
     assert (spec.encoder.metric, len(spec.encoder.template)) == ("cosine", 5)

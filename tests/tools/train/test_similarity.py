@@ -164,7 +164,7 @@ def test_real_faces_are_learned_from_by_the_command(
     }
     result = CliRunner().invoke(train, [f"--{name}={value}" for name, value in options.items()])
     assert result.exit_code == 0, result.output
-    assert "1 pictures were left out, such as missing.jpg: does not exist" in result.output
+    assert "1 picture left out, such as missing.jpg: does not exist" in result.output
     line = next(line for line in result.output.splitlines() if "(saved)" in line)
     accuracy, auc, loss = (float(word) for word in line.split()[-3:])
     assert accuracy > 0.9
