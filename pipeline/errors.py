@@ -11,6 +11,7 @@
     ├── SinkError                    a result cannot be written or shown
     ├── StageError                   a stage failed while working: the cause is chained
     └── GalleryError                 the gallery does not fit the request
+        └── GalleryFailure           its disk fails or is full, it is damaged, or others do not let go of it
 
 A message says what happened, shows the value, and says what to do.
 """
@@ -26,6 +27,7 @@ __all__ = [
     "Disconnected",
     "FrameloomError",
     "GalleryError",
+    "GalleryFailure",
     "OpenTimeout",
     "ReadTimeout",
     "SinkError",
@@ -81,3 +83,9 @@ class GalleryError(FrameloomError):
     """The gallery does not fit the request."""
 
     request_was_wrong = True
+
+
+class GalleryFailure(GalleryError):
+    """The request was right, but the gallery's disk fails or is full, it is damaged, or others do not let go of it."""
+
+    request_was_wrong = False

@@ -274,10 +274,8 @@ def _opened(models: FaceModels) -> Iterator[FaceReader]:
 
 def _embedder_of(gallery: Path) -> str:
     """Return the name of the encoder whose encodings a gallery holds; the default where there is none yet."""
-    if not gallery.exists():
-        return DEFAULT_EMBEDDER
-    with GalleryFile.open(gallery, read_only=True) as file:
-        return file.embedder.name
+    held = GalleryFile.embedder_of(gallery)
+    return DEFAULT_EMBEDDER if held is None else encoder_name(held, gallery)
 
 
 def _check_encoder(models: FaceModels, file: GalleryFile) -> None:

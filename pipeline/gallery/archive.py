@@ -6,64 +6,92 @@ Arrays of N rows: `encodings` (N, D) float32, `qualities` float32, and the texts
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
+import re
 import zipfile
 import zlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from engines.spec import Metric
 from pipeline.errors import GalleryError
-from pipeline.gallery.connection import create_private
-from pipeline.gallery.records import EmbedderId, Encoding
+from pipeline.gallery.private_file import kind_of, unfinished
+from pipeline.gallery.records import EmbedderId, Encoding, checked_record
 from pipeline.gallery.store import GalleryFile
 
 FORMAT = 1
 TEXTS = ("names", "images", "image_sha256", "created_at")
 ARRAYS = ("encodings", "qualities", *TEXTS, "embedder", "format")
+UNREADABLE = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, MemoryError)
+"""What NumPy raises for a file that is no `.npz`, or damaged."""
 
 
 def export(gallery: GalleryFile, file: Path) -> int:
     """Write all encodings into a file of the mode 0600, which is whole or not there; return how many they are.
 
+    An earlier export is replaced, and no other file.
+
     Raises:
         GalleryError: it cannot be written.
     """
+    _check_target(file, gallery)
     records = gallery.records()
     texts = [(name, each.image, each.image_sha256, each.created_at) for name, each in records]
     columns = dict(zip(TEXTS, zip(*texts, strict=True) if texts else [()] * len(TEXTS), strict=True))
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    create_private(partial)
+    vectors = np.array([each.vector for _, each in records], np.float32)
     try:
-        with partial.open("wb") as opened:
-            np.savez(
-                opened,
-                allow_pickle=False,
-                encodings=np.array([each.vector for _, each in records], np.float32).reshape(
-                    -1, gallery.embedder.dimensions
-                ),
-                qualities=np.array([each.quality for _, each in records], np.float32),
-                embedder=np.array(json.dumps(asdict(gallery.embedder))),
-                format=np.array(FORMAT),
-                **{name: np.array(column, np.str_) for name, column in columns.items()},
-            )
-        partial.replace(file)
+        with unfinished(file) as beside:
+            with beside.open("wb") as opened:
+                np.savez(
+                    opened,
+                    allow_pickle=False,
+                    encodings=vectors.reshape(-1, gallery.embedder.dimensions),
+                    qualities=np.array([each.quality for _, each in records], np.float32),
+                    embedder=np.array(json.dumps(asdict(gallery.embedder))),
+                    format=np.array(FORMAT),
+                    **{name: np.array(column, np.str_) for name, column in columns.items()},
+                )
+            beside.replace(file)
     except OSError as error:
-        raise GalleryError(f"cannot write the export {file}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        raise kind_of(error)(f"cannot write the export {file}: {error.strerror or error}") from error
     return len(records)
+
+
+def _check_target(file: Path, gallery: GalleryFile) -> None:
+    """Refuse what must not be overwritten, and what cannot be written."""
+    try:
+        if file.is_dir():
+            raise GalleryError(f"{file} is a folder: name a file in it for the export")
+        if not file.parent.is_dir():
+            raise GalleryError(f"cannot write the export {file}: there is no folder {file.parent}, make it first")
+        if not file.exists():
+            return
+        if file.samefile(gallery.path):
+            raise GalleryError(f"{file} is the gallery itself: name another file for the export")
+        if not _is_export(file):
+            raise GalleryError(f"{file} is there already, and is no export of a gallery: name another file")
+    except OSError as error:
+        raise kind_of(error)(f"cannot write the export {file}: {error.strerror}") from error
+
+
+def _is_export(file: Path) -> bool:
+    """Whether a file has the arrays of an export, by their names."""
+    try:
+        if not file.is_file():
+            return False
+        with zipfile.ZipFile(file) as arrays:
+            return {f"{name}.npy" for name in ARRAYS} <= set(arrays.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return False
 
 
 def import_into(gallery: Path, file: Path) -> tuple[int, int]:
     """Add the encodings of a file to a gallery, in one transaction; a gallery that does not exist is made.
 
-    What a person has already, number by number, is left out.
+    What a person has already, number by number, and pictures that somebody has, are left out.
 
     Returns:
         How many were added, and how many left out.
@@ -78,7 +106,7 @@ def import_into(gallery: Path, file: Path) -> tuple[int, int]:
 
 
 def read(file: Path) -> tuple[EmbedderId, list[tuple[str, Encoding]]]:
-    """Return whose encodings an export holds, and (person, encoding) of all.
+    """Return whose encodings an export holds, and (person, encoding) of all, each fit to be stored.
 
     Raises:
         GalleryError: there is none, or it is no export, damaged, or of another format.
@@ -102,11 +130,16 @@ def read(file: Path) -> tuple[EmbedderId, list[tuple[str, Encoding]]]:
             )
     texts = zip(*(arrays[name].tolist() for name in TEXTS), strict=True)
     qualities = arrays["qualities"].tolist()
-    vectors = arrays["encodings"].astype(np.float32)
-    return embedder, [
+    records = [
         (name, Encoding(vector, quality, *origin))
-        for vector, quality, (name, *origin) in zip(vectors, qualities, texts, strict=True)
+        for vector, quality, (name, *origin) in zip(arrays["encodings"], qualities, texts, strict=True)
     ]
+    for name, encoding in records:
+        try:
+            checked_record(name, encoding, embedder)
+        except GalleryError as error:
+            raise GalleryError(f"{file} cannot be imported: {error}") from error
+    return embedder, records
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -118,19 +151,20 @@ def _load(file: Path) -> dict[str, Any]:
                 raise ValueError("it is no .npz file")
             return {name: arrays[name] for name in ARRAYS if name in arrays}
     except OSError as error:
-        raise GalleryError(f"cannot read the export {file}: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise kind_of(error)(f"cannot read the export {file}: {error.strerror or error}") from error
+    except UNREADABLE as error:
         raise GalleryError(f"{file} is no export of a gallery, or is damaged: {error}") from error
 
 
 def _embedder(text: str, file: Path) -> EmbedderId:
     try:
-        fields = json.loads(text)
-        embedder = EmbedderId(**fields)
-        if embedder.metric in ("cosine", "l2") and int(embedder.dimensions) > 0:
-            return embedder
-        raise ValueError(text)
-    except (TypeError, ValueError) as error:
+        embedder = EmbedderId(**json.loads(text))
+        if not (embedder.name.isprintable() and re.fullmatch("[0-9a-f]{64}", embedder.sha256)):
+            raise ValueError(text)
+        if embedder.metric not in get_args(Metric) or type(embedder.dimensions) is not int or embedder.dimensions < 1:
+            raise ValueError(text)
+        return embedder
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise GalleryError(
             f"{file} does not say which embedder made it ({text!r}): export the gallery again"
         ) from error

@@ -18,11 +18,12 @@ from pydantic_core import from_json, to_json
 
 from engines.spec import EncoderSpec
 from pipeline.arrays import FloatArray
-from pipeline.errors import GalleryError
+from pipeline.errors import GalleryError, GalleryFailure
 from pipeline.gallery.identification import Searches, search_gallery
 from pipeline.gallery.operating_point import STRICT, OperatingPoint, carry, percent
 from pipeline.gallery.pairs import all_pairs
 from pipeline.gallery.verification import Verification, far_point
+from pipeline.gallery.words import people as people_of
 
 VERSION = 1
 DEFAULT_FAR = 0.001
@@ -112,7 +113,7 @@ class Calibration:
 
 
 def _damaged(reason: str) -> GalleryError:
-    return GalleryError(f"the stored calibration is damaged ({reason}): repeat {CALIBRATE}")
+    return GalleryFailure(f"the stored calibration is damaged ({reason}): repeat {CALIBRATE}")
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,6 @@ def _grown(point: OperatingPoint, people: int | None) -> str:
         return ""
     rate = carry(point.asked, people / point.people)
     return (
-        f"; it was chosen for {percent(point.asked)} among {point.people:,} people: among {people:,} that becomes "
+        f"; it was chosen for {percent(point.asked)} among {people_of(point.people)}: among {people:,} that becomes "
         f"{percent(rate)} by 1-(1-FAR)^G, so repeat {CALIBRATE}"
     )

@@ -14,10 +14,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import GalleryError
+from pipeline.errors import GalleryError, GalleryFailure
+from pipeline.gallery.private_file import SQLITE_BESIDE, kind_of
 
-BESIDE = ("-wal", "-shm")
-"""SQLite's files beside the gallery: what was written last, and the index of that."""
+PATIENCE_MS = 100
+"""How long closing waits for readers, who are done with a large gallery in about a second; the next one tries again."""
 
 
 def connect(path: Path, timeout_s: float) -> sqlite3.Connection:
@@ -62,43 +63,29 @@ def rewrite(connection: sqlite3.Connection, path: Path, timeout_s: float) -> Non
     """Write the file anew without what was deleted, and cut `-wal` to nothing.
 
     Raises:
-        GalleryError: another process has been reading for longer than the timeout.
+        GalleryFailure: another process has been reading for longer than the timeout.
         sqlite3.Error: it cannot be written.
     """
     deadline = time.monotonic() + timeout_s
     connection.execute("VACUUM")
     while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
         if time.monotonic() > deadline:
-            raise GalleryError(
+            raise GalleryFailure(
                 f"it is deleted from {path}, but another program is reading what was there before: traces stay in "
                 f"{path.name}-wal until all programs have closed the gallery"
             )
         time.sleep(0.01)
 
 
-def create_private(path: Path) -> None:
-    """Create an empty file with the mode 0600, and the folders above; one that exists stays as it is.
-
-    Raises:
-        GalleryError: it cannot be created.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        try:
-            os.fchmod(descriptor, 0o600)  # the umask may have taken bits away
-        finally:
-            os.close(descriptor)
-    except FileExistsError:
-        if not path.exists():
-            raise GalleryError(f"cannot create the gallery {path}: {path.parent} is no folder") from None
-    except OSError as error:
-        raise GalleryError(f"cannot create the gallery {path}: {error.strerror}") from error
+def copy_back_log(connection: sqlite3.Connection) -> None:
+    """Move what is in `-wal` into the file, so that a copy of the file is whole; not while others are reading."""
+    connection.execute(f"PRAGMA busy_timeout = {PATIENCE_MS}")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def keep_private(path: Path) -> None:
     """Take the rights of others away from the files, where they are ours: a copy has what the umask left."""
-    for file in (path, *(path.with_name(path.name + suffix) for suffix in BESIDE)):
+    for file in (path, *(path.with_name(path.name + suffix) for suffix in SQLITE_BESIDE)):
         with contextlib.suppress(OSError):  # not there, or not ours
             mode = stat.S_IMODE(file.stat().st_mode)
             if mode & 0o077:
@@ -118,18 +105,25 @@ def in_sentences(path: Path, deed: str) -> Iterator[None]:
     except sqlite3.ProgrammingError:
         raise  # a mistake in the program, as a connection used by a second thread
     except sqlite3.Error as error:
-        raise GalleryError(f"cannot {deed} {path}: {_reason(str(error), path)}") from error
+        kind, reason = _reason(str(error), path)
+        raise kind(f"cannot {deed} {path}: {reason}") from error
     except OSError as error:
-        raise GalleryError(f"cannot {deed} {path}: {error.strerror}") from error
+        raise kind_of(error)(f"cannot {deed} {path}: {error.strerror or error}") from error
 
 
-def _reason(message: str, path: Path) -> str:
-    reasons = {
-        "locked": "another program is writing to it: try again when that has ended",
-        "is not a database": "it is no gallery: name another file",
-        "malformed": "it is damaged: put a copy of it back, or import an export of it",
-        "readonly": "it cannot be written: copy it to where you may write",
-        "unable to open": f"permission to open it, or to create files in {path.absolute().parent}, is missing",
-        "is full": "no space is left on the disk; it is as it was: make room",
+def _reason(message: str, path: Path) -> tuple[type[GalleryError], str]:
+    damaged = "it is damaged: put a copy of it back, or import an export of it"
+    reasons: dict[str, tuple[type[GalleryError], str]] = {
+        "locked": (GalleryFailure, "another program is writing to it: try again when that has ended"),
+        "is not a database": (GalleryError, "it is no gallery: name another file"),
+        "malformed": (GalleryFailure, damaged),
+        "decode to UTF-8": (GalleryFailure, damaged),
+        "readonly": (GalleryError, "it cannot be written: copy it to where you may write"),
+        "unable to open": (
+            GalleryError,
+            f"permission to open it, or to create files in {path.absolute().parent}, is missing",
+        ),
+        "is full": (GalleryFailure, "no space is left on the disk; it is as it was: make room"),
+        "disk I/O error": (GalleryFailure, "the disk fails, or is full: make room, or copy it to another disk"),
     }
-    return next((reason for words, reason in reasons.items() if words in message), message)
+    return next((reason for words, reason in reasons.items() if words in message), (GalleryFailure, message))

@@ -86,7 +86,8 @@ def search_gallery(encodings: FloatArray, persons: npt.ArrayLike) -> Searches:
     """
     sorted_ = ByPerson(encodings, persons)
     if sorted_.people < 2:
-        raise GalleryError(f"the gallery has {sorted_.people} people: a threshold needs two at least")
+        known = "one person" if sorted_.people else "nobody"
+        raise GalleryError(f"the gallery has {known}: a threshold needs two at least")
     sizes = gallery_sizes(sorted_.people - 1)
     found = []
     for people, matrix in sorted_.blocks():

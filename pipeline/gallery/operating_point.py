@@ -16,6 +16,7 @@ from pydantic import ConfigDict
 from scipy.special import betaincinv
 
 from pipeline.errors import GalleryError
+from pipeline.gallery.words import counted, people
 
 CONFIDENCE = 0.95
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -100,10 +101,13 @@ class OperatingPoint:
     @property
     def sentence(self) -> str:
         """What the data says about the rate, for a person."""
-        what = "comparisons" if self.people is None else f"searches for a stranger among {self.searched:,} people"
-        errors = "1 error" if self.errors == 1 else f"{self.errors:,} errors"
-        seen = f"{errors} in {self.comparisons:,} {what}"
-        carried = f", carried on to {self.people:,} people by 1-(1-FAR)^G" if self.extrapolated else ""
+        if self.searched is None:
+            trials = counted(self.comparisons, "comparison")
+        else:
+            searches = counted(self.comparisons, "search", "searches")
+            trials = f"{searches} for a stranger among {people(self.searched)}"
+        seen = f"{counted(self.errors, 'error')} in {trials}"
+        carried = f", carried on to {people(self.people or 0)} by 1-(1-FAR)^G" if self.extrapolated else ""
         if self.supported:
             return (
                 f"{seen}{carried}: {self.rate_name} {percent(self.observed)}, "

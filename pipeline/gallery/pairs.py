@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pipeline.arrays import FloatArray
 from pipeline.errors import GalleryError
+from pipeline.gallery.words import counted
 
 BLOCK_ENTRIES = 4_000_000
 """Similarities computed at once: 16 MB."""
@@ -52,7 +53,8 @@ class ByPerson:
         if np.ndim(encodings) != 2 or labels.shape != (len(encodings),):
             raise ValueError(f"encodings {np.shape(encodings)} but persons {labels.shape}")
         if bad := int(np.count_nonzero(~np.isfinite(encodings).all(axis=1))):
-            raise GalleryError(f"{bad} of {len(encodings)} encodings are not finite: enrol those pictures again")
+            found = f"{bad:,} of {counted(len(encodings), 'encoding')} {'is' if bad == 1 else 'are'}"
+            raise GalleryError(f"{found} not finite: enrol again what they are of")
         self.order: Rows = np.argsort(labels, kind="stable")
         """(N,) the row that each sorted one was."""
         self.encodings: FloatArray = np.asarray(encodings, np.float32)[self.order]

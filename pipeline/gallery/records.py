@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 
@@ -51,6 +52,17 @@ class Encoding:
     """Of the picture's file; empty where there was none."""
     created_at: str
     """UTC, ISO 8601."""
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """An encoding that was not added."""
+
+    person: str
+    """Whose it would have been."""
+    encoding: Encoding
+    holder: str
+    """Who has its picture already."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +121,34 @@ def checked_name(name: str) -> str:
     return checked
 
 
+def checked_record(name: str, encoding: Encoding, embedder: EmbedderId) -> tuple[str, FloatArray]:
+    """Return a person's name and encoding as they are stored.
+
+    Raises:
+        GalleryError: as `checked_name` and `checked_vector`, or the quality or the origin is none.
+    """
+    person = checked_name(name)
+    vector = checked_vector(encoding.vector, embedder, person)
+    if not 0 <= encoding.quality <= 1:
+        raise GalleryError(f"an encoding for {person} has the quality {encoding.quality:g}: give one from 0 to 1")
+    if encoding.image_sha256 and not re.fullmatch("[0-9a-f]{64}", encoding.image_sha256):
+        raise GalleryError(
+            f"an encoding for {person} is of a picture {encoding.image_sha256!a}, which is no sha256: give 64 "
+            f"hexadecimal digits, or none"
+        )
+    if not encoding.created_at.isascii():
+        raise GalleryError(f"an encoding for {person} was made {encoding.created_at!a}, which is no ISO 8601 time")
+    return person, vector
+
+
 def checked_vector(vector: FloatArray, embedder: EmbedderId, owner: str) -> FloatArray:
     """Return the encoding as (D,) float32.
 
     Raises:
-        GalleryError: it has another length, NaN or infinite numbers, or is not normalised where it must be.
+        GalleryError: it has another length, NaN or infinite numbers, only zeros, or is not normalised where it must be.
     """
-    checked = np.asarray(vector, np.float32)
+    with np.errstate(over="ignore"):  # to infinity, which is refused
+        checked = np.asarray(vector, np.float32)
     if checked.shape != (embedder.dimensions,):
         raise GalleryError(
             f"an encoding for {owner} has the shape {checked.shape}, but those of {embedder} are "
@@ -124,6 +157,8 @@ def checked_vector(vector: FloatArray, embedder: EmbedderId, owner: str) -> Floa
     if not np.isfinite(checked).all():
         raise GalleryError(f"an encoding for {owner} has numbers that are not finite (NaN): encode the picture again")
     length = float(np.linalg.norm(checked))
+    if not length:
+        raise GalleryError(f"an encoding for {owner} is all zeros, as no face is: encode the picture again")
     if embedder.metric == "cosine" and abs(length - 1) > UNIT_WITHIN:
         raise GalleryError(
             f"an encoding for {owner} has the length {length:.4g}, but those of {embedder} are stored with length 1: "

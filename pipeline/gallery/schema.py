@@ -6,11 +6,17 @@ leaves the file as it was. There is no copy of the old file, for it would keep p
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from pipeline.errors import GalleryError
+from pipeline.gallery.connection import connect, in_sentences
+from pipeline.gallery.private_file import unfinished
 from pipeline.gallery.records import EmbedderId
 
 APPLICATION_ID = 0x46724C6D
@@ -46,6 +52,39 @@ STEPS: tuple[tuple[str, ...], ...] = (
 """What makes version n + 1 of version n. Vectors are little-endian float32; calibration is a JSON document."""
 
 VERSION = len(STEPS)
+
+
+def create(path: Path, embedder: EmbedderId, timeout_s: float) -> None:
+    """Make a gallery of nobody, and the folders above: it is there as a whole or not at all, even after a kill.
+
+    Where another process makes it at the same time, its gallery stays.
+
+    Raises:
+        GalleryError: it cannot be made.
+    """
+    place = Path(os.path.realpath(path))
+    with in_sentences(path, "create the gallery"):
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise GalleryError(f"cannot create the gallery {path}: {place.parent} is no folder") from None
+        with unfinished(place) as new:
+            with contextlib.closing(connect(new, timeout_s)) as connection:
+                bring_up_to_date(connection, path, embedder)
+            _give_name(new, place)
+
+
+def _give_name(new: Path, place: Path) -> None:
+    """Give a file its name, unless there is one of that name."""
+    try:
+        os.link(new, place)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
+            raise
+        if not place.exists():  # a disk that knows no hard links
+            new.replace(place)
 
 
 def version_of(connection: sqlite3.Connection, path: object) -> int:

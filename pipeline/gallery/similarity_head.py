@@ -20,6 +20,7 @@ import numpy as np
 
 from pipeline.arrays import FloatArray
 from pipeline.errors import GalleryError
+from pipeline.gallery.private_file import kind_of
 
 Form = Literal["absolute", "chi-square"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -83,7 +84,7 @@ class SimilarityHead:
                     embedder=self.embedder,
                 )
         except OSError as error:
-            raise GalleryError(f"the similarity head {path} cannot be written: {error.strerror}") from error
+            raise kind_of(error)(f"the similarity head {path} cannot be written: {error.strerror}") from error
 
     @classmethod
     def load(cls, path: Path, embedder: str) -> SimilarityHead:
@@ -101,7 +102,7 @@ class SimilarityHead:
                 archive = np.load(file, allow_pickle=False)
                 fields = {key: archive[key] for key in KEYS.intersection(archive.files)}
         except OSError as error:
-            raise GalleryError(f"the similarity head {path} cannot be read: {error.strerror or error}") from error
+            raise kind_of(error)(f"the similarity head {path} cannot be read: {error.strerror or error}") from error
         except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise GalleryError(f"{path} is no similarity head: it is not a readable .npz file") from error
         head = cls._from(fields, path)

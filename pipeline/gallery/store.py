@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -20,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.arrays import FloatArray
-from pipeline.errors import GalleryError
+from pipeline.errors import GalleryError, GalleryFailure
 from pipeline.gallery import schema
-from pipeline.gallery.connection import connect, create_private, in_sentences, is_immutable, rewrite
-from pipeline.gallery.records import EmbedderId, Encoding, Person, Snapshot, checked_name, checked_vector
+from pipeline.gallery.connection import connect, copy_back_log, in_sentences, is_immutable, rewrite
+from pipeline.gallery.records import EmbedderId, Encoding, LeftOut, Person, Snapshot, checked_name, checked_record
 
 BUSY_S = 5.0
 """How long to wait for another process that is writing: an enrolment's transaction takes milliseconds."""
@@ -38,6 +37,7 @@ class GalleryFile:
         self.embedder = embedder
         self._connection = connection
         self._timeout_s = timeout_s
+        self._changed = False
 
     @classmethod
     def open(
@@ -54,7 +54,7 @@ class GalleryFile:
         Args:
             path: of the file.
             embedder: whose encodings it must hold; None: whichever they are.
-            create: make the file if there is none; needs an embedder.
+            create: make the gallery if there is no file, or an empty one; needs an embedder.
             read_only: never change it, but for its mode where others could read it.
             timeout_s: how long to wait for a lock.
 
@@ -62,13 +62,15 @@ class GalleryFile:
             GalleryError: there is none, it is no gallery, of another embedder, newer, damaged, locked or not permitted.
         """
         path = Path(path)
-        if create and not path.exists():
-            create_private(path)
+        if create and embedder is not None and not path.exists():
+            schema.create(path, embedder, timeout_s)
         with in_sentences(path, "open"):
             connection = connect(path, timeout_s)
             try:
                 schema.bring_up_to_date(connection, path, embedder if create else None)
                 row = connection.execute("SELECT embedder, embedder_sha256, metric, dimensions FROM gallery").fetchone()
+                if row is None:
+                    raise GalleryFailure(f"{path} is damaged, for it names no embedder: put a copy of it back")
                 found = EmbedderId(*row)
                 if embedder is not None and not found.same_encodings_as(embedder):
                     raise GalleryError(
@@ -81,8 +83,27 @@ class GalleryFile:
                 raise
         return cls(path, connection, found, timeout_s)
 
+    @staticmethod
+    def embedder_of(path: str | Path) -> EmbedderId | None:
+        """Return whose encodings a gallery holds; None: there is none yet, or an empty file.
+
+        Raises:
+            GalleryError: as `open`.
+        """
+        path = Path(path)
+        if not path.exists():
+            return None
+        with in_sentences(path, "open"), contextlib.closing(connect(path, BUSY_S)) as connection:
+            if schema.version_of(connection, path) == 0:
+                return None
+        with GalleryFile.open(path, read_only=True) as gallery:
+            return gallery.embedder
+
     def close(self) -> None:
         """Close the file; the last one to close it tidies up SQLite's files beside it."""
+        if self._changed:
+            with contextlib.suppress(sqlite3.Error):  # then the next writer does it
+                copy_back_log(self._connection)
         self._connection.close()
 
     def __enter__(self) -> GalleryFile:
@@ -136,19 +157,29 @@ class GalleryFile:
 
     def has_image(self, sha256: str) -> str | None:
         """Return who has an encoding of the picture with that sha256; None: nobody."""
+        if not sha256:
+            return None
         with in_sentences(self.path, "read"):
             row = self._connection.execute(
-                "SELECT name FROM encodings JOIN people ON person_id = people.id "
-                "WHERE image_sha256 = ? AND image_sha256 != '' ORDER BY encodings.id",
+                f"SELECT name FROM {JOINED} WHERE image_sha256 = ? ORDER BY encodings.id",
                 (sha256,),
             ).fetchone()
         return None if row is None else str(row[0])
 
     def calibration(self) -> Any | None:
-        """Return the JSON document that `store_calibration` stored; None: nothing was calibrated."""
+        """Return the JSON document that `store_calibration` stored; None: nothing was calibrated.
+
+        Raises:
+            GalleryFailure: it is damaged.
+        """
         with in_sentences(self.path, "read"):
             (text,) = self._connection.execute("SELECT calibration FROM gallery").fetchone()
-        return None if text is None else json.loads(text)
+        try:
+            return None if text is None else json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise GalleryFailure(
+                f"the calibration stored in {self.path} is damaged ({error}): repeat `frameloom gallery calibrate`"
+            ) from error
 
     def version(self) -> int:
         """Return a number that another one's change of the gallery changes; asking takes microseconds."""
@@ -159,12 +190,21 @@ class GalleryFile:
 
     # --- writing ------------------------------------------------------------------------------------------------
 
-    def add(self, name: str, encodings: Sequence[Encoding]) -> None:
-        """Add encodings to a person, who is new or known: all of them, or none."""
-        self.add_records((name, encoding) for encoding in encodings)
+    def add(self, name: str, encodings: Sequence[Encoding]) -> list[LeftOut]:
+        """Add encodings to a person, who is new or known, in one transaction.
+
+        A picture is stored once (`image_sha256`), whoever else enrols it at the same time.
+
+        Returns:
+            The encodings that were left out, because somebody has their picture.
+
+        Raises:
+            GalleryError: as `add_records`; then none was added.
+        """
+        return self._add([(name, encoding) for encoding in encodings], skip_known=False)
 
     def add_records(self, records: Iterable[tuple[str, Encoding]], *, skip_known: bool = False) -> int:
-        """Add encodings of any people in one transaction: all of them, or none.
+        """Add encodings of any people in one transaction, but for pictures that somebody has, as `add`.
 
         Args:
             records: (person, encoding).
@@ -174,25 +214,28 @@ class GalleryFile:
             How many were added.
 
         Raises:
-            GalleryError: a name or an encoding cannot be stored, or the file not be written.
+            GalleryError: a name or an encoding cannot be stored, or the file not be written; then none was added.
         """
+        records = list(records)
+        return len(records) - len(self._add(records, skip_known))
+
+    def _add(self, records: Sequence[tuple[str, Encoding]], skip_known: bool) -> list[LeftOut]:
         checked = []
         for name, encoding in records:
-            person = checked_name(name)
-            vector = checked_vector(encoding.vector, self.embedder, person).astype(VECTOR).tobytes()
-            if not math.isfinite(encoding.quality):
-                raise GalleryError(f"an encoding for {person} has the quality {encoding.quality}: give one from 0 to 1")
-            checked.append((person, vector, encoding))
+            person, vector = checked_record(name, encoding, self.embedder)
+            checked.append((person, vector.astype(VECTOR).tobytes(), encoding))
         with self._changing("add to"):
             known = set(self._connection.execute(f"SELECT name, vector FROM {JOINED}")) if skip_known else set()
-            added = 0
-            for person, vector, encoding in checked:
-                if skip_known and (person, vector) in known:
+            left_out = []
+            for person, blob, encoding in checked:
+                holder = person if (person, blob) in known else self.has_image(encoding.image_sha256)
+                if holder is not None:
+                    left_out.append(LeftOut(person, encoding, holder))
                     continue
-                known.add((person, vector))
-                self._insert(person, vector, encoding)
-                added += 1
-        return added
+                if skip_known:
+                    known.add((person, blob))
+                self._insert(person, blob, encoding)
+        return left_out
 
     def remove(self, name: str) -> None:
         """Delete a person and every trace of them in the files.
@@ -243,6 +286,7 @@ class GalleryFile:
             try:
                 yield
                 self._connection.execute("COMMIT")
+                self._changed = True
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
@@ -263,7 +307,7 @@ class GalleryFile:
         whole = all(len(blob) == size for blob in blobs)
         vectors = np.frombuffer(b"".join(blobs) if whole else b"", VECTOR)
         if not whole or not np.isfinite(vectors).all():
-            raise GalleryError(
+            raise GalleryFailure(
                 f"{self.path} is damaged, for it holds encodings that are not {self.embedder.dimensions} finite "
                 f"numbers: put a copy of it back, or import an export of it"
             )

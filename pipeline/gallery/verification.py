@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from pipeline.errors import GalleryError
 from pipeline.gallery.operating_point import OperatingPoint, check_rate, upper_bound
+from pipeline.gallery.words import counted
 
 Numbers = npt.NDArray[Any]
 FOLDS = 10
@@ -73,10 +74,12 @@ class Verification:
         if np.shape(self.similarities) != np.shape(self.same) or np.ndim(self.same) != 1:
             raise ValueError(f"{np.shape(self.similarities)} similarities but {np.shape(self.same)} labels")
         if bad := int(np.count_nonzero(~np.isfinite(self.similarities))):
-            raise GalleryError(f"{bad} of {len(self.similarities)} similarities are not finite: leave those pairs out")
+            found = f"{bad:,} of {counted(len(self.similarities), 'similarity', 'similarities')}"
+            raise GalleryError(f"{found} {'is' if bad == 1 else 'are'} not finite: leave out pairs without a face")
         if not self.same.any() or self.same.all():
             kind = "one person" if not self.same.any() else "two people"
-            raise GalleryError(f"none of the {len(self.same)} pairs is of {kind}: both kinds are needed")
+            pairs = f"none of the {len(self.same):,} pairs is" if len(self.same) != 1 else "the only pair is not"
+            raise GalleryError(f"{pairs} of {kind}: both kinds are needed")
 
     @cached_property
     def _ranks(self) -> tuple[Numbers, npt.NDArray[np.intp]]:

@@ -1,24 +1,30 @@
 """A gallery that may change while it is searched.
 
-A thread asks SQLite four times a second whether anybody has changed the file, which takes microseconds. It reads what
-changed and puts a new matcher in the place of the old one: whoever searches never waits, and never sees half a gallery.
+A thread asks four times a second whether anybody has changed the file, which takes microseconds. It reads what changed,
+at most once a second, and puts a new matcher in the place of the old one: whoever searches never waits, and never sees
+half a gallery.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import GalleryError
+from pipeline.errors import GalleryError, GalleryFailure
 from pipeline.gallery.calibration import Calibration
 from pipeline.gallery.matcher import Matcher
+from pipeline.gallery.private_file import kind_of
 from pipeline.gallery.records import EmbedderId, Snapshot
 from pipeline.gallery.store import GalleryFile
 
 LOOK_EVERY_S = 0.25
+READ_EVERY_S = 1.0
+"""Enrolling a folder changes the gallery many times a second; reading a large one takes about a second of a core."""
 CLOSE_WITHIN_S = 1.0
 """How long `close` waits for the thread, which may be building an index; it is a daemon."""
 
@@ -48,6 +54,7 @@ class WatchedGallery:
         self._known = Known(Matcher(Snapshot.empty(embedder.dimensions), embedder.metric), None)
         self._file: GalleryFile | None = None
         self._seen: tuple[int, ...] = ()
+        self._next_read = 0.0
         self._complaint: GalleryError | None = None
         self._first_look = threading.Event()
         self._closed = threading.Event()
@@ -93,29 +100,39 @@ class WatchedGallery:
         try:
             self._look()
         except GalleryError as error:
-            self._let_go()
-            if self._first_look.is_set() and str(error) != str(self._complaint):
-                logger.warning("%s; the people read before stay known", error)
-            self._complaint = error
+            self._complain(error)
+        except Exception as error:  # the thread must live on: the file may be put right
+            failure = GalleryFailure(f"cannot read the gallery {self._path}: {error!r}")
+            failure.__cause__ = error
+            self._complain(failure)
         else:
             if self._complaint is not None:
                 logger.info("the gallery %s is read again", self._path)
             self._complaint = None
 
+    def _complain(self, error: GalleryError) -> None:
+        self._let_go()
+        if self._first_look.is_set() and str(error) != str(self._complaint):
+            logger.warning("%s; the people read before stay known", error)
+        self._complaint = error
+
     def _look(self) -> None:
-        """Read the gallery if it is another file than before, or was changed."""
+        """Read the gallery if it is another file than before, or was changed, by SQLite or by a copy over it."""
         try:
             status = self._path.stat()
         except OSError as error:
             if self._file is None and self._complaint is None:
                 return  # there has not been one yet
-            raise GalleryError(f"cannot read the gallery {self._path}: {error.strerror}") from error
-        file = (status.st_dev, status.st_ino)
-        if self._file is not None and (*file, self._file.version()) == self._seen:
+            raise kind_of(error)(f"cannot read the gallery {self._path}: {error.strerror}") from error
+        if self._file is not None and self._seen == (*_identity(status), self._file.version()):
             return
+        if time.monotonic() < self._next_read:
+            return
+        self._next_read = time.monotonic() + READ_EVERY_S
         self._let_go()
+        identity = _identity(self._path.stat())  # letting go may have changed the file
         self._file = GalleryFile.open(self._path, self._embedder, read_only=True)
-        self._seen = (*file, self._file.version())  # first: a change while it is read is seen at the next look
+        self._seen = (*identity, self._file.version())  # first: a change while it is read is seen at the next look
         stored = self._file.calibration()
         calibration = None if stored is None else Calibration.from_json(json.dumps(stored))
         self._known = Known(Matcher(self._file.encodings(), self._embedder.metric), calibration)
@@ -124,3 +141,8 @@ class WatchedGallery:
         if self._file is not None:
             self._file.close()
         self._file = None
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """Return what is different for another file at the path, and for the same one with other contents."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

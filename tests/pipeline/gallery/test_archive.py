@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.errors import GalleryError
+from pipeline.errors import GalleryError, GalleryFailure
 from pipeline.gallery import archive
 from pipeline.gallery.store import GalleryFile
 from tests.pipeline.gallery.people import DLIB, MOBILE, encodings
@@ -113,7 +117,7 @@ class Evil:
         return open, ("/tmp/frameloom-unpickled", "w")
 
 
-NAN = np.zeros((5, 128), np.float32)
+NAN = np.ones((5, 128), np.float32)
 NAN[4, 7] = np.nan
 
 
@@ -134,6 +138,16 @@ NAN[4, 7] = np.nan
         (changed(embedder=np.array("[]")), "does not say which embedder"),
         (changed(embedder=np.array(json.dumps(asdict(DLIB) | {"metric": "l1"}))), "does not say which embedder"),
         (changed(embedder=np.array(json.dumps(asdict(DLIB) | {"dimensions": "x"}))), "does not say which embedder"),
+        (changed(embedder=np.array(json.dumps(asdict(DLIB) | {"sha256": 6}))), "does not say which embedder"),
+        (changed(embedder=np.array(json.dumps(asdict(DLIB) | {"name": None}))), "does not say which embedder"),
+        (changed(embedder=np.array(json.dumps(asdict(DLIB) | {"name": "\x1b[2J"}))), "does not say which embedder"),
+        (changed(embedder=np.array("[" * 100_000)), "does not say which embedder"),
+        (changed(encodings=np.full((5, 128), 1e300)), "not finite"),
+        (changed(encodings=np.eye(5, 128, 1)[::-1] * 0), "all zeros"),
+        (changed(qualities=np.full(5, 1.5)), r"quality 1\.5: give one from 0 to 1"),
+        (changed(qualities=np.full(5, -0.1)), r"quality -0\.1: give one from 0 to 1"),
+        (changed(image_sha256=np.array(["\udcff"] * 5)), "no sha256"),
+        (changed(created_at=np.array(["\udcff"] * 5)), "no ISO 8601 time"),
         (cut, "damaged"),
         (flip, "damaged"),
         (lambda file: file.write_bytes(b""), "damaged"),
@@ -149,8 +163,10 @@ def test_a_bad_file_is_told_and_brings_nothing_in(
     change(exported)
     with GalleryFile.open(path) as gallery:
         gallery.remove("Ann")
-    with pytest.raises(GalleryError, match=words):
-        archive.import_into(path, exported)
+    for place in (path, path.with_name("new.db")):
+        with pytest.raises(GalleryError, match=words):
+            archive.import_into(place, exported)
+    assert not path.with_name("new.db").exists()
     with GalleryFile.open(path) as gallery:
         assert [(each.name, each.count) for each in gallery.people()] == [("Zo\u00eb", 2)]
     assert not Path("/tmp/frameloom-unpickled").exists()
@@ -159,8 +175,77 @@ def test_a_bad_file_is_told_and_brings_nothing_in(
 def test_an_export_that_cannot_be_written_keeps_the_one_before(path: Path, exported: Path) -> None:
     before = exported.read_bytes()
     with GalleryFile.open(path) as gallery:
-        with pytest.raises(GalleryError, match="cannot"):
+        with pytest.raises(GalleryError, match="there is no folder"):
             archive.export(gallery, exported / "below.npz")
         gallery.add("Ann", [replace(encodings(1)[0], image="new.jpg")])
         archive.export(gallery, exported)
     assert exported.read_bytes() != before
+
+
+def test_pictures_that_somebody_has_are_not_imported_under_another_name(path: Path, exported: Path) -> None:
+    with GalleryFile.open(path) as gallery:
+        gallery.rename("Ann", "Anna")
+    assert archive.import_into(path, exported) == (0, 5)
+
+
+@pytest.mark.parametrize("alias", ["itself", "a link", "a hard link"])
+def test_an_export_never_overwrites_the_gallery(path: Path, alias: str) -> None:
+    target = path.with_name("alias.npz")
+    if alias == "itself":
+        target = path
+    elif alias == "a link":
+        target.symlink_to(path)
+    else:
+        os.link(path, target)
+    with GalleryFile.open(path, read_only=True) as gallery, pytest.raises(GalleryError, match="is the gallery itself"):
+        archive.export(gallery, target)
+    with GalleryFile.open(path) as gallery:
+        assert gallery.encodings().names == ("Ann", "Zo\u00eb")
+
+
+def test_an_export_overwrites_no_file_that_is_none(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear Ann")
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
+    np.savez(tmp_path / "other.npz", weights=np.zeros(3))
+    os.mkfifo(tmp_path / "pipe")
+    with GalleryFile.open(path, read_only=True) as gallery:
+        for name in ("letter.txt", "cut.npz", "other.npz", "pipe", "gallery.db-wal"):
+            with pytest.raises(GalleryError, match=f"{name} is there already, and is no export"):
+                archive.export(gallery, tmp_path / name)
+    assert (tmp_path / "letter.txt").read_text() == "dear Ann"
+
+
+def test_a_folder_is_no_file_to_export_to_and_none_is_made(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with GalleryFile.open(path, read_only=True) as gallery:
+        for name in (".", "", "..", "/"):
+            with pytest.raises(GalleryError, match="is a folder: name a file in it"):
+                archive.export(gallery, Path(name))
+        with pytest.raises(GalleryError, match=r"there is no folder .*a/b, make it first"):
+            archive.export(gallery, tmp_path / "a" / "b" / "x.npz")
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_export_to_a_full_disk_fails_and_leaves_nothing(path: Path, disk_of: Callable[[str], Path]) -> None:
+    disk = disk_of("4k")
+    with (
+        GalleryFile.open(path, read_only=True) as gallery,
+        pytest.raises(GalleryFailure, match=r"^cannot write the export .*x\.npz: No space left on device$"),
+    ):
+        archive.export(gallery, disk / "x.npz")
+    assert not list(disk.iterdir())
+
+
+def test_what_a_killed_export_left_is_deleted_by_the_next(path: Path, tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / f".x.npz.{ended.pid}-0123abcd.unfinished"
+    under_way = tmp_path / f".x.npz.{os.getpid()}-0123abcd.unfinished"
+    of_another = tmp_path / f".y.npz.{ended.pid}-0123abcd.unfinished"
+    for file in (left, under_way, of_another):
+        shutil.copy(path, file)
+    with GalleryFile.open(path, read_only=True) as gallery:
+        archive.export(gallery, tmp_path / "x.npz")
+    assert [file.exists() for file in (left, under_way, of_another)] == [False, True, True]

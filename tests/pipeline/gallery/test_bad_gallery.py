@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import GalleryError
+from pipeline.errors import GalleryError, GalleryFailure
+from pipeline.gallery.connection import in_sentences
 from pipeline.gallery.store import GalleryFile
 from tests.pipeline.gallery.people import DLIB, encodings
 
@@ -80,14 +82,14 @@ def test_a_damaged_page_is_told_and_nothing_is_written(path: Path) -> None:
     for page in range(1, len(content) // 4096):
         content[4096 * page : 4096 * page + 64] = b"\xa5" * 64
     path.write_bytes(content)
-    with pytest.raises(GalleryError, match="it is damaged"), GalleryFile.open(path) as gallery:
+    with pytest.raises(GalleryFailure, match="it is damaged"), GalleryFile.open(path) as gallery:
         gallery.encodings()
     assert path.read_bytes() == bytes(content)
 
 
 def test_a_gallery_that_was_cut_off_is_damaged(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:9000])
-    with pytest.raises(GalleryError, match="it is damaged"), GalleryFile.open(path) as gallery:
+    with pytest.raises(GalleryFailure, match="it is damaged"), GalleryFile.open(path) as gallery:
         gallery.encodings()
 
 
@@ -97,7 +99,7 @@ def test_stored_encodings_that_cannot_be_compared_are_damage(path: Path, vector:
     connection.execute("UPDATE encodings SET vector = ? WHERE id = 3", (vector,))
     connection.commit()
     connection.close()
-    with GalleryFile.open(path) as gallery, pytest.raises(GalleryError, match="damaged, for it holds encodings"):
+    with GalleryFile.open(path) as gallery, pytest.raises(GalleryFailure, match="damaged, for it holds encodings"):
         gallery.encodings()
 
 
@@ -106,7 +108,7 @@ def test_a_writer_waits_for_another_and_then_says_so(path: Path) -> None:
     other.execute("BEGIN IMMEDIATE")
     with GalleryFile.open(path, timeout_s=0.2) as gallery:
         assert len(gallery.encodings()) == 30  # readers do not wait
-        with pytest.raises(GalleryError, match="another program is writing to it: try again"):
+        with pytest.raises(GalleryFailure, match="another program is writing to it: try again"):
             gallery.add("Bob", encodings(1))
         other.execute("ROLLBACK")
         gallery.add("Bob", encodings(1))
@@ -155,6 +157,62 @@ def test_changes_that_a_read_only_disk_hides_are_told(disk_of: Callable[[str], P
 def test_a_full_disk_keeps_what_was_there(disk_of: Callable[[str], Path]) -> None:
     with GalleryFile.open(disk_of("400k") / "gallery.db", DLIB, create=True) as gallery:
         gallery.add("Ann", encodings(3))
-        with pytest.raises(GalleryError, match="no space is left"):
+        with pytest.raises(GalleryFailure, match="no space is left"):
             gallery.add("Bob", encodings(1000))
         assert [(each.name, each.count) for each in gallery.people()] == [("Ann", 3)]
+
+
+def test_a_gallery_that_finds_no_space_is_not_made(disk_of: Callable[[str], Path]) -> None:
+    disk = disk_of("12k")
+    with pytest.raises(GalleryFailure, match=r"^cannot create the gallery .*new\.db: "):
+        GalleryFile.open(disk / "new.db", DLIB, create=True)
+    assert not list(disk.iterdir())
+
+
+def test_a_new_gallery_is_made_where_a_link_points(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "disk" / "gallery.db")
+    GalleryFile.open(tmp_path / "link.db", DLIB, create=True).close()
+    assert [file.name for file in (tmp_path / "disk").iterdir()] == ["gallery.db"]
+
+
+def test_a_gallery_without_its_embedder_is_damaged(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("DELETE FROM gallery")
+    connection.commit()
+    connection.close()
+    with pytest.raises(GalleryFailure, match="is damaged, for it names no embedder"):
+        GalleryFile.open(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "wrong_request", "words"),
+    [
+        (sqlite3.OperationalError("disk I/O error"), False, "the disk fails, or is full"),
+        (sqlite3.OperationalError("database or disk is full"), False, "no space is left"),
+        (sqlite3.OperationalError("database is locked"), False, "another program is writing"),
+        (sqlite3.DatabaseError("database disk image is malformed"), False, "it is damaged"),
+        (sqlite3.OperationalError("something new"), False, "something new"),
+        (OSError(errno.EIO, "Input/output error"), False, "Input/output error"),
+        (OSError(errno.ENOSPC, "No space left on device"), False, "No space left"),
+        (sqlite3.DatabaseError("file is not a database"), True, "it is no gallery"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), True, "it cannot be written"),
+        (PermissionError(errno.EACCES, "Permission denied"), True, "Permission denied"),
+        (OSError(errno.ENAMETOOLONG, "File name too long"), True, "File name too long"),
+    ],
+)
+def test_failures_of_the_disk_are_no_wrong_requests(
+    path: Path, error: Exception, wrong_request: bool, words: str
+) -> None:
+    with pytest.raises(GalleryError, match=words) as raised, in_sentences(path, "read"):
+        raise error
+    assert raised.value.request_was_wrong is wrong_request
+
+
+def test_a_disk_without_hard_links_holds_a_gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")  # as Linux says it of FAT
+
+    monkeypatch.setattr(os, "link", refuse)
+    with GalleryFile.open(tmp_path / "new.db", DLIB, create=True) as gallery:
+        gallery.add("Ann", encodings(1))
+    assert [file.name for file in tmp_path.iterdir()] == ["new.db"]

@@ -161,6 +161,9 @@ def test_a_gallery_that_has_grown_is_told_what_that_does() -> None:
     sentence = effective_threshold(calibration, ENCODER, 100).sentence
     assert "chosen for 5 % among 40 people: among 100 that becomes 12 % by 1-(1-FAR)^G" in sentence
     assert "becomes" not in effective_threshold(calibration, ENCODER, 40).sentence
+    assert calibration.identify is not None
+    alone = replace(calibration, identify=replace(calibration.identify, people=1, searched=1))
+    assert "chosen for 5 % among 1 person: among 2" in effective_threshold(alone, ENCODER, 2).sentence
 
 
 def test_too_little_data_does_not_lower_the_default() -> None:

@@ -11,6 +11,7 @@ from scipy import stats
 from pipeline.arrays import FloatArray
 from pipeline.errors import GalleryError
 from pipeline.gallery.identification import gallery_sizes, search_gallery, search_strangers
+from pipeline.gallery.operating_point import OperatingPoint
 from pipeline.gallery.pairs import BLOCK_ENTRIES
 
 
@@ -129,7 +130,7 @@ def test_too_few_strangers_are_said_to_be_too_few() -> None:
     assert not point.supported
     assert point.errors == 1
     assert point.sentence == (
-        "1 error in 150 searches for a stranger among 40 people only show a FPIR below 3.1 %: 1 % takes 299 or more"
+        "1 error in 150 searches for a stranger among 40 people only shows a FPIR below 3.1 %: 1 % takes 299 or more"
     )
     assert search_strangers(strangers(40, 299)).threshold_for(0.01, 40).supported
     assert not search_strangers(strangers(40, 299)).threshold_for(0.01, 80).supported
@@ -147,14 +148,14 @@ def test_sizes_run_to_the_largest(largest: int, sizes: tuple[int, ...]) -> None:
 
 
 def test_one_person_is_too_few() -> None:
-    with pytest.raises(GalleryError, match="the gallery has 1 people: a threshold needs two"):
+    with pytest.raises(GalleryError, match="the gallery has one person: a threshold needs two"):
         search_gallery(np.eye(3, dtype=np.float32), [7, 7, 7])
 
 
 def test_encodings_that_are_not_finite_are_refused() -> None:
     encodings = np.eye(3, dtype=np.float32)
     encodings[1, 1] = np.nan
-    with pytest.raises(GalleryError, match="1 of 3 encodings are not finite"):
+    with pytest.raises(GalleryError, match="1 of 3 encodings is not finite"):
         search_gallery(encodings, [0, 1, 2])
     with pytest.raises(GalleryError, match="no face was found"):
         search_strangers(encodings)
@@ -170,3 +171,9 @@ def test_no_stranger_or_nobody_to_find_is_refused(shape: tuple[int, ...]) -> Non
 def test_a_rate_or_a_gallery_that_is_none_is_refused(fpir: float, people: int) -> None:
     with pytest.raises(GalleryError, match=r"a rate between|one at least"):
         search_strangers(strangers(5, 10)).threshold_for(fpir, people)
+
+
+def test_one_search_among_one_person_is_said_in_the_singular() -> None:
+    sentence = OperatingPoint(0.5, 0.01, 0.0, 0.95, 0, 1, people=2, searched=1).sentence
+    assert sentence.startswith("0 errors in 1 search for a stranger among 1 person, carried on to 2 people by")
+    assert OperatingPoint(0.5, 0.01, 0.0, 0.95, 0, 1).sentence.startswith("0 errors in 1 comparison only")

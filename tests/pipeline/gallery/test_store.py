@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import GalleryError
+from pipeline.errors import GalleryError, GalleryFailure
 from pipeline.gallery.records import EmbedderId
 from pipeline.gallery.store import GalleryFile
 from tests.pipeline.gallery.people import DLIB, MOBILE, encodings
@@ -70,7 +70,7 @@ def test_vectors_are_stored_as_little_endian_float32(path: Path) -> None:
 
 
 def test_a_hundred_thousand_encodings_load_in_well_under_a_second(path: Path) -> None:
-    one = encodings(1)[0]
+    one = replace(encodings(1)[0], image_sha256="")
     with GalleryFile.open(path, DLIB, create=True) as gallery:
         gallery.add_records((f"person {number % 20_000}", one) for number in range(100_000))
         seconds = []
@@ -137,7 +137,7 @@ def test_a_removal_says_when_a_reader_keeps_old_pages(path: Path) -> None:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN")
         other.execute("SELECT * FROM people").fetchall()
-        with pytest.raises(GalleryError, match=r"deleted from .* traces stay in gallery\.db-wal"):
+        with pytest.raises(GalleryFailure, match=r"deleted from .* traces stay in gallery\.db-wal"):
             gallery.remove("Ann")
         assert gallery.people() == []
         other.close()
@@ -205,6 +205,8 @@ def test_names_that_could_not_be_shown_are_refused(path: Path, given: str, words
     [
         (np.full(128, np.nan, np.float32), "not finite"),
         (np.r_[np.zeros(127), np.inf].astype(np.float32), "not finite"),
+        (np.zeros(128, np.float32), "all zeros"),
+        (np.full(128, 1e300), "not finite"),
         (np.zeros(512, np.float32), r"shape \(512,\)"),
         (np.zeros((1, 128), np.float32), r"shape \(1, 128\)"),
     ],
@@ -218,8 +220,8 @@ def test_one_bad_encoding_keeps_all_of_its_people_out(path: Path, vector: np.nda
         assert [(each.name, each.count) for each in gallery.people()] == [("Ann", 2)]
 
 
-@pytest.mark.parametrize("quality", [float("inf"), float("nan")])
-def test_a_quality_that_is_not_finite_is_refused(path: Path, quality: float) -> None:
+@pytest.mark.parametrize("quality", [float("inf"), float("nan"), -0.01, 1.01])
+def test_a_quality_that_is_not_from_0_to_1_is_refused(path: Path, quality: float) -> None:
     with GalleryFile.open(path, DLIB, create=True) as gallery:
         with pytest.raises(GalleryError, match="has the quality"):
             gallery.add("Ann", [replace(encodings(1)[0], quality=quality)])
@@ -309,3 +311,58 @@ def test_another_thread_is_refused(path: Path) -> None:
         thread.start()
         thread.join()
     assert len(refused) == 1
+
+
+def test_two_who_enrol_a_picture_at_once_store_it_once(path: Path) -> None:
+    shared, own = encodings(1, seed=1)[0], encodings(1, seed=2)[0]
+    with GalleryFile.open(path, DLIB, create=True) as first, GalleryFile.open(path) as second:
+        assert first.has_image(shared.image_sha256) is None
+        assert second.has_image(shared.image_sha256) is None
+        assert first.add("Ann", [shared]) == []
+        (left_out,) = second.add("Anna", [shared, own])
+        assert (left_out.person, left_out.encoding, left_out.holder) == ("Anna", shared, "Ann")
+        assert second.add_records([("Ann", shared), ("Cid", shared)]) == 0
+        assert [(each.name, each.count) for each in first.people()] == [("Ann", 1), ("Anna", 1)]
+
+
+def test_a_picture_is_stored_once_within_an_enrolment(path: Path) -> None:
+    (one,) = encodings(1)
+    with GalleryFile.open(path, DLIB, create=True) as gallery:
+        (left_out,) = gallery.add("Ann", [one, replace(one, image="copy.jpg")])
+        assert (left_out.encoding.image, left_out.holder) == ("copy.jpg", "Ann")
+        without = replace(one, image_sha256="")
+        assert gallery.add("Ann", [without, without]) == []
+        assert [each.count for each in gallery.people()] == [3]
+
+
+def test_the_embedder_of_a_gallery_that_is_not_there_yet_is_nobodys(path: Path) -> None:
+    assert GalleryFile.embedder_of(path) is None
+    path.touch()
+    assert GalleryFile.embedder_of(path) is None
+    sqlite3.connect(path).execute("PRAGMA journal_mode = WAL").connection.close()
+    assert path.stat().st_size == 4096
+    assert GalleryFile.embedder_of(path) is None
+    with GalleryFile.open(path, MOBILE, create=True) as gallery:
+        assert gallery.people() == []
+    assert GalleryFile.embedder_of(path) == MOBILE
+
+
+@pytest.mark.parametrize("stored", ["{{{", "", b"\xff\xfe", "[" * 100_000])
+def test_a_calibration_that_cannot_be_read_is_damage(path: Path, stored: object) -> None:
+    with GalleryFile.open(path, DLIB, create=True) as gallery:
+        gallery._connection.execute("UPDATE gallery SET calibration = ?", (stored,))
+        with pytest.raises(GalleryFailure, match=r"calibration stored in .*gallery\.db is damaged .*: repeat"):
+            gallery.calibration()
+        gallery.store_calibration({"threshold": 1})
+        assert gallery.calibration() == {"threshold": 1}
+
+
+def test_a_copy_of_the_file_is_whole_once_its_writer_has_closed_it(path: Path, tmp_path: Path) -> None:
+    GalleryFile.open(path, DLIB, create=True).close()
+    with GalleryFile.open(path, read_only=True) as reader:  # or SQLite would empty -wal by itself
+        with GalleryFile.open(path) as gallery:
+            gallery.add("Ann", encodings(2))
+        (tmp_path / "copy.db").write_bytes(path.read_bytes())
+        assert len(reader.encodings()) == 2
+    with GalleryFile.open(tmp_path / "copy.db") as copy:
+        assert copy.encodings().names == ("Ann",)

@@ -190,7 +190,7 @@ def test_percent_has_two_digits(rate: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("similarities", "same", "words"),
     [
-        ([0.1, np.nan], [True, False], "1 of 2 similarities are not finite"),
+        ([0.1, np.nan], [True, False], "1 of 2 similarities is not finite"),
         ([0.1, 0.2], [True, True], "none of the 2 pairs is of two people"),
         ([0.1, 0.2], [False, False], "none of the 2 pairs is of one person"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import GalleryError
+from pipeline.errors import GalleryError, GalleryFailure
+from pipeline.gallery import watch
 from pipeline.gallery.store import GalleryFile
-from pipeline.gallery.watch import WatchedGallery
+from pipeline.gallery.watch import READ_EVERY_S, WatchedGallery
 from tests.pipeline.gallery.enrol import TOGETHER
 from tests.pipeline.gallery.people import DLIB, MOBILE, encodings
 from tests.pipeline.gallery.test_processes import enrolling
@@ -134,7 +136,7 @@ def test_a_writer_in_the_middle_of_a_change_delays_nobody(watched: WatchedGaller
     with GalleryFile.open(path) as writer:
         writer._connection.execute("BEGIN IMMEDIATE")
         writer._connection.execute("DELETE FROM people")
-        enrolled_too_early = soon(lambda: watched.matcher.names != ("Ann",), within_s=0.7)
+        enrolled_too_early = soon(lambda: watched.matcher.names != ("Ann",), within_s=READ_EVERY_S + 0.7)
         writer._connection.execute("COMMIT")
     assert not enrolled_too_early
     assert soon(lambda: watched.matcher.names == ())
@@ -172,3 +174,74 @@ def test_close_ends_the_thread_and_lets_go_of_the_file(watched: WatchedGallery, 
     assert not list(path.parent.glob("gallery.db-*"))
     assert watched.matcher.names == ("Ann",)
     shutil.rmtree(path.parent)
+
+
+def spoil_calibration(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE gallery SET calibration = '{{{'")
+    connection.commit()
+    connection.close()
+
+
+def test_an_unreadable_calibration_is_told_once_and_the_watch_goes_on(
+    watched: WatchedGallery, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoil_calibration(path)
+    assert soon(lambda: bool(caplog.records))
+    assert "is damaged" in caplog.text
+    assert watched.matcher.names == ("Ann",)
+    with GalleryFile.open(path) as gallery:
+        gallery.store_calibration(None)
+        gallery.add("Bob", encodings(1))
+    assert soon(lambda: watched.matcher.names == ("Ann", "Bob"))
+    watched.close()
+
+
+def test_an_unreadable_calibration_is_refused_at_the_start(path: Path) -> None:
+    enrol(path, "Ann")
+    spoil_calibration(path)
+    with pytest.raises(GalleryFailure, match="repeat `frameloom gallery calibrate`"):
+        WatchedGallery(path, DLIB)
+
+
+def test_any_trouble_at_the_first_look_is_raised_and_later_the_watch_goes_on(
+    watched: WatchedGallery, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError("10 GB")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(watch, "Matcher", no_memory)
+        enrol(path, "Bob")
+        assert soon(lambda: "MemoryError('10 GB'); the people read before stay known" in caplog.text)
+    assert soon(lambda: watched.matcher.names == ("Ann", "Bob"))
+    watched.close()
+    with monkeypatch.context() as patched:
+        patched.setattr(GalleryFile, "encodings", no_memory)
+        with pytest.raises(GalleryFailure, match="10 GB"):
+            WatchedGallery(path, DLIB)
+
+
+def test_a_backup_that_is_copied_over_the_gallery_is_read(watched: WatchedGallery, path: Path, tmp_path: Path) -> None:
+    shutil.copyfile(path, tmp_path / "backup.db")
+    enrol(path, "Bob")
+    assert soon(lambda: watched.matcher.names == ("Ann", "Bob"))
+    shutil.copyfile(tmp_path / "backup.db", path)
+    assert soon(lambda: watched.matcher.names == ("Ann",), within_s=2)
+    enrol(path, "Cid")
+    assert soon(lambda: watched.matcher.names == ("Ann", "Cid"), within_s=2)
+    watched.close()
+
+
+def test_many_changes_in_a_row_are_read_about_once_a_second(watched: WatchedGallery, path: Path) -> None:
+    seen, until, number = {id(watched.matcher): watched.matcher}, time.monotonic() + 3, 0
+    with GalleryFile.open(path) as gallery:
+        while time.monotonic() < until:
+            gallery.add(f"person {number}", encodings(1))
+            number += 1
+            time.sleep(0.05)
+            seen[id(watched.matcher)] = watched.matcher
+    assert number > 15
+    assert 2 <= len(seen) <= 5
+    assert soon(lambda: len(watched.matcher.names) == number + 1, within_s=2)
+    watched.close()
