@@ -128,10 +128,14 @@ class Enrolment:
                 hashes.add(candidate.image_sha256)
             done()
         kept = self._without_outliers(name, candidates)
-        if kept:
-            self._gallery.add(name, kept)
-            self._others.add(name, [encoding.vector for encoding in kept])
-        self.report.added[name] = self.report.added.get(name, 0) + len(kept)
+        left_out = self._gallery.add(name, [encoding for _, encoding in kept]) if kept else []
+        by_others = {id(each.encoding): each.holder for each in left_out}  # while we were reading the pictures
+        for path, encoding in kept:
+            if holder := by_others.get(id(encoding)):
+                self.report.refused.append((path, _there(holder, name)))
+        added = [encoding.vector for _, encoding in kept if id(encoding) not in by_others]
+        self._others.add(name, added)
+        self.report.added[name] = self.report.added.get(name, 0) + len(added)
 
     def _read(self, path: Path, name: str, hashes: set[str]) -> Encoding | str:
         """Return a picture's encoding, or why it is refused."""
@@ -140,7 +144,7 @@ class Enrolment:
         sha256 = sha256_of(path)
         holder = name if sha256 in hashes else self._gallery.has_image(sha256)
         if holder is not None:
-            return "already there" if holder == name else f"already there, as {holder}"
+            return _there(holder, name)
         picture = picture_at(path)
         if picture is None:
             return "cannot be read as a picture"
@@ -157,7 +161,9 @@ class Enrolment:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return Encoding(encoding, value, path.name, sha256, now)
 
-    def _without_outliers(self, name: str, candidates: list[tuple[Path, Encoding]]) -> list[Encoding]:
+    def _without_outliers(
+        self, name: str, candidates: list[tuple[Path, Encoding]]
+    ) -> list[tuple[Path, Encoding]]:
         """Refuse, the worst first, what is unlike the mean of a person's other pictures; of two, both."""
         known = list(self._others.of(name))
         while candidates and len(known) + len(candidates) > 1:
@@ -174,7 +180,11 @@ class Enrolment:
                 others = "the other picture" if len(vectors) == 2 else "the other pictures"
                 self.report.refused.append((path, f"unlike {others} of {name} ({alike[worst]:.2f})"))
             candidates = [] if unclear else candidates[:worst] + candidates[worst + 1 :]
-        return [encoding for _, encoding in candidates]
+        return candidates
+
+
+def _there(holder: str, name: str) -> str:
+    return "already there" if holder == name else f"already there, as {holder}"
 
 
 def people_in(folder: Path) -> Iterator[tuple[str, list[Path]]]:

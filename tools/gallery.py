@@ -296,7 +296,7 @@ def _threshold(file: GalleryFile, reader: FaceReader, people: int | None) -> Thr
 
 def _threshold_at(gallery: Path, reader: FaceReader) -> Threshold:
     """Return the 1:1 threshold of a gallery, or the encoder's own where there is none."""
-    if not gallery.exists():
+    if GalleryFile.embedder_of(gallery) is None:
         return effective_threshold(None, reader.embedder.encoder)
     with GalleryFile.open(gallery, id_of(reader.embedder), read_only=True) as file:
         return _threshold(file, reader, None)
