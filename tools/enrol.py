@@ -161,9 +161,7 @@ class Enrolment:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return Encoding(encoding, value, path.name, sha256, now)
 
-    def _without_outliers(
-        self, name: str, candidates: list[tuple[Path, Encoding]]
-    ) -> list[tuple[Path, Encoding]]:
+    def _without_outliers(self, name: str, candidates: list[tuple[Path, Encoding]]) -> list[tuple[Path, Encoding]]:
         """Refuse, the worst first, what is unlike the mean of a person's other pictures; of two, both."""
         known = list(self._others.of(name))
         while candidates and len(known) + len(candidates) > 1:
