@@ -109,7 +109,7 @@ def test_commands_look_where_they_will_write_before_anything_else(arguments: tup
 
 def test_a_plot_that_fails_does_not_cost_the_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     gallery = gallery_of("ann", "bob", "eve")
-    monkeypatch.setattr("tools.gallery.check_target", lambda option, path: None)
+    monkeypatch.setattr("tools.gallery_compare.check_target", lambda option, path: None)
     with pytest.raises((OSError, FrameloomError)):
         frameloom("gallery", "calibrate", "--plot", "gone/x.png")
     with GalleryFile.open(gallery) as file:
