@@ -31,9 +31,6 @@ from tools.terminal import Output, count_of
 from tools.unknown_people import group_unknowns, parse_choices
 
 app = typer.Typer(help="Who is known: enrol people and find out how well they can be told apart.", no_args_is_help=True)
-app.command()(gallery_compare.verify)
-app.command()(gallery_compare.identify)
-app.command()(gallery_compare.calibrate)
 
 
 @app.command()
@@ -150,6 +147,11 @@ def unknowns(
         say(line)
     if choices and not added:
         raise typer.Exit(1)
+
+
+app.command()(gallery_compare.verify)
+app.command()(gallery_compare.identify)
+app.command()(gallery_compare.calibrate)
 
 
 def _print_report(report: Report, gallery: Path) -> None:
