@@ -18,6 +18,7 @@ from engines.model_files import sha256_of
 from pipeline.arrays import FloatArray
 from pipeline.capture.images import is_image
 from pipeline.errors import ConfigError
+from pipeline.gallery.pairs import similarity_matrix
 from pipeline.gallery.records import Encoding, checked_name
 from pipeline.gallery.store import GalleryFile
 from pipeline.infer.face_reader import FaceReader
@@ -76,7 +77,7 @@ class Others:
 
     def most_alike(self, encoding: FloatArray, name: str) -> tuple[str, float]:
         """Return who else is most alike, and how much; nobody is at -inf."""
-        alike = np.concatenate([similarity(block, encoding) for block in self._vectors])
+        alike = np.concatenate([similarity_matrix(block, encoding[None])[:, 0] for block in self._vectors])
         alike[self._names == name] = -np.inf
         if not len(alike) or np.isneginf(alike.max()):
             return "", -np.inf
@@ -87,11 +88,6 @@ class Others:
         if vectors:
             self._vectors.append(np.stack(vectors))
             self._names = np.concatenate([self._names, np.array([name] * len(vectors), object)])
-
-
-def similarity(vectors: FloatArray, encoding: FloatArray) -> FloatArray:
-    """Return 1 - d^2 / 2 between (N, D) encodings and a (D,) one."""
-    return np.asarray(1 - np.square(vectors - encoding).sum(axis=1) / 2, np.float32)
 
 
 class Enrolment:
@@ -129,11 +125,9 @@ class Enrolment:
             done()
         kept = self._without_outliers(name, candidates)
         left_out = self._gallery.add(name, [encoding for _, encoding in kept]) if kept else []
-        by_others = {id(each.encoding): each.holder for each in left_out}  # while we were reading the pictures
-        for path, encoding in kept:
-            if holder := by_others.get(id(encoding)):
-                self.report.refused.append((path, _there(holder, name)))
-        added = [encoding.vector for _, encoding in kept if id(encoding) not in by_others]
+        by_others = {each.encoding: each.holder for each in left_out}  # while we were reading the pictures
+        added = [encoding.vector for _, encoding in kept if encoding not in by_others]
+        self.report.refused += [(path, _there(by_others[each], name)) for path, each in kept if each in by_others]
         self._others.add(name, added)
         self.report.added[name] = self.report.added.get(name, 0) + len(added)
 

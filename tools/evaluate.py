@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from engines.engine import Backend, EngineOptions, open_engine
@@ -29,7 +28,7 @@ from pipeline.errors import ConfigError
 from pipeline.infer.detector import DetectorOptions, PictureDetector, recognise
 from pipeline.picture import Picture
 from tools import coco
-from tools.terminal import download_progress
+from tools.terminal import bar, download_progress
 
 if TYPE_CHECKING:
     from pipeline.frame import Detections
@@ -87,17 +86,14 @@ def detect(
     ] = None,
 ) -> None:
     """Box AP of a detector on pictures with COCO annotations."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("detect", total=None)
+    with bar("detect") as progress:
         report = evaluate_detections(
             model,
             Dataset(images, annotations, tuple(where or ()), limit),
             EngineOptions(backend=backend, precision=precision),
             DetectorOptions(confidence=confidence, iou=iou, max_detections=MAX_DETECTIONS),
             save=save,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     print_report(report, Console(highlight=False))
 

@@ -18,16 +18,16 @@ import typer
 
 from engines.engine import EngineOptions
 from pipeline.arrays import FloatArray
+from pipeline.assemble_faces import DEFAULT_EMBEDDER
 from pipeline.errors import ConfigError
 from pipeline.gallery.matcher import Matcher
 from pipeline.gallery.records import Snapshot
 from pipeline.gallery.verification import Verification
 from tools.face_images import PHOTO_SHORT_SIDE, Done, Encoded, FaceModels, encode_images
-from tools.face_options import BackendOption, FinderOption, PrecisionOption, bar
+from tools.face_options import BackendOption, FinderOption, PrecisionOption
 from tools.targets import check_target
-from tools.terminal import Output
+from tools.terminal import Output, bar
 
-DEFAULT_EMBEDDER = "dlib-resnet"
 FPIRS = (0.01, 0.05)
 
 ImagesOption = Annotated[Path, typer.Option("--images", metavar="FOLDER", help="Where the pictures are.")]

@@ -16,6 +16,7 @@ import numpy as np
 
 from engines.engine import EngineOptions
 from engines.zoo import Zoo
+from pipeline.assemble_faces import DEFAULT_EMBEDDER
 from pipeline.capture.images import read_image
 from pipeline.errors import ConfigError
 from pipeline.infer.alignment import align
@@ -43,7 +44,7 @@ class FaceModels:
     """Which models look at faces, and how they run."""
 
     finder: str = "centerface"
-    embedder: str = "dlib-resnet"
+    embedder: str = DEFAULT_EMBEDDER
     engine: EngineOptions = field(default_factory=EngineOptions)
     short_side: int = PHOTO_SHORT_SIDE
     mirrored: bool = True

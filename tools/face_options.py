@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from engines.engine import Backend
 from engines.spec import Precision
-from tools.face_images import Done
 
 DEFAULT_GALLERY = Path("gallery.db")
 
@@ -25,13 +20,3 @@ EmbedderOption = Annotated[
 ]
 BackendOption = Annotated[Backend, typer.Option("--backend", help="What runs the models.")]
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help="What they compute in.")]
-
-
-@contextmanager
-def bar(title: str) -> Iterator[Done]:
-    """Show a bar on standard error, where that is a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda count, total: progress.update(task, completed=count, total=total)

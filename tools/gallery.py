@@ -14,6 +14,7 @@ from pipeline.gallery import archive
 from pipeline.gallery.known import id_of
 from pipeline.gallery.records import checked_name
 from pipeline.gallery.store import GalleryFile
+from pipeline.gallery.words import counted
 from tools import gallery_compare
 from tools.enrol import STRANGERS, Enrolment, Report, Rules, people_in
 from tools.face_images import FaceModels
@@ -24,10 +25,9 @@ from tools.face_options import (
     FinderOption,
     GalleryOption,
     PrecisionOption,
-    bar,
 )
-from tools.gallery_access import alike_in, calibration_in, embedder_of, opened_reader, say, threshold_in
-from tools.terminal import Output, count_of
+from tools.gallery_access import alike_in, calibration_in, embedder_of, opened_reader, threshold_in
+from tools.terminal import Output, bar, say
 from tools.unknown_people import group_unknowns, parse_choices
 
 app = typer.Typer(help="Who is known: enrol people and find out how well they can be told apart.", no_args_is_help=True)
@@ -101,7 +101,7 @@ def list_people(
     for each in people:
         table.add_row(each.name, str(each.count), f"{each.quality:.2f}", each.created_at, style=None)
     Output(highlight=False, markup=False).print(table)
-    say(f"{count_of(len(people), 'person', 'people')}, encodings of {embedder}")
+    say(f"{counted(len(people), 'person', 'people')}, encodings of {embedder}")
     say(f"calibrated {calibration.subject.made}" if calibration else "not calibrated: frameloom gallery calibrate")
 
 
@@ -112,7 +112,7 @@ def export_file(
     """Write all encodings into an .npz file (personal data: handle it like the gallery)."""
     with GalleryFile.open(gallery, read_only=True) as opened_gallery:
         count = archive.export(opened_gallery, file)
-    say(f"wrote {count_of(count, 'encoding')} to {file}")
+    say(f"wrote {counted(count, 'encoding')} to {file}")
 
 
 @app.command("import")
@@ -121,7 +121,7 @@ def import_file(
 ) -> None:
     """Add the encodings of an .npz file; those that are there already are left out."""
     added, skipped = archive.import_into(gallery, file)
-    say(f"added {count_of(added, 'encoding')} to {gallery}, {skipped} were there already")
+    say(f"added {counted(added, 'encoding')} to {gallery}, {skipped} were there already")
 
 
 @app.command()
@@ -159,7 +159,7 @@ def _print_report(report: Report, gallery: Path) -> None:
         say(f"refused  {path}: {reason}")
     for name, count in report.added.items():
         if count:
-            say(f"added    {name}: {count_of(count, 'picture')}")
-    pictures = count_of(sum(report.added.values()), "picture")
-    people = count_of(sum(map(bool, report.added.values())), "person", "people")
+            say(f"added    {name}: {counted(count, 'picture')}")
+    pictures = counted(sum(report.added.values()), "picture")
+    people = counted(sum(map(bool, report.added.values())), "person", "people")
     say(f"{pictures} of {people} added to {gallery}, {len(report.refused)} refused")

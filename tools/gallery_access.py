@@ -1,8 +1,7 @@
-"""What the commands of `frameloom gallery` share: the models that fit a gallery, its thresholds, and how to speak."""
+"""What the commands of `frameloom gallery` share: the models that fit a gallery, and its thresholds."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from pipeline.gallery.store import GalleryFile
 from pipeline.infer.face_reader import FaceReader
 from tools.enrol import STRANGERS
 from tools.face_images import FaceModels, opened
-from tools.terminal import Output, download_progress
+from tools.terminal import download_progress
 
 
 @contextmanager
@@ -34,7 +33,7 @@ def embedder_of(gallery: Path) -> str:
 def calibration_in(file: GalleryFile) -> Calibration | None:
     """Return what a gallery was calibrated to."""
     stored = file.calibration()
-    return None if stored is None else Calibration.from_json(json.dumps(stored))
+    return None if stored is None else Calibration.from_document(stored)
 
 
 def threshold_in(file: GalleryFile, reader: FaceReader, people: int | None) -> Threshold:
@@ -58,8 +57,3 @@ def alike_in(file: GalleryFile, otherwise: float) -> float:
     if encoder is None:
         return otherwise
     return effective_threshold(calibration_in(file), encoder, max(STRANGERS, len(file.people()))).value
-
-
-def say(text: str) -> None:
-    """Print one line as it is: not wrapped, not coloured, brackets not taken for markup."""
-    Output(highlight=False, markup=False).print(text, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +19,7 @@ from pipeline.gallery.matcher import Matcher
 from pipeline.gallery.pairs import similarity_matrix
 from pipeline.gallery.similarity_head import SimilarityHead
 from pipeline.gallery.store import GalleryFile
+from pipeline.gallery.words import counted
 from pipeline.infer.face_reader import FaceReader
 from tools import calibration_report
 from tools.face_images import FaceModels, encoder_spec, only_face, readable_picture
@@ -30,11 +30,10 @@ from tools.face_options import (
     FinderOption,
     GalleryOption,
     PrecisionOption,
-    bar,
 )
-from tools.gallery_access import embedder_of, opened_reader, say, threshold_at, threshold_in
+from tools.gallery_access import embedder_of, opened_reader, threshold_at, threshold_in
 from tools.targets import check_target
-from tools.terminal import Output, count_of
+from tools.terminal import Output, bar, say
 
 TOP = 5
 """People that are listed for each face."""
@@ -98,7 +97,7 @@ def identify(
                 say(f"  {alike:6.3f}  {name}{mark}")
         if not known:
             say("  unknown")
-    say(f"{count_of(len(faces), 'face')}; threshold {threshold.sentence}")
+    say(f"{counted(len(faces), 'face')}; threshold {threshold.sentence}")
 
 
 def calibrate(
@@ -130,7 +129,7 @@ def calibrate(
                 comparisons = calibration_report.of_pairs(pairs, images or pairs.parent, models, snapshot, done)
         found = calibration_report.calibration_of(comparisons, snapshot, file.embedder, made, far, fpir)
         calibration_report.show(found, snapshot, file.embedder, Output(highlight=False, markup=False))
-        file.store_calibration(json.loads(found.to_json()))
+        file.store_calibration(found.to_document())
     say(f"stored in {gallery}; a running pipeline uses it within two seconds")
     if plot is not None:
         calibration_report.draw(found, comparisons, plot)

@@ -13,7 +13,7 @@ from engines.errors import ChecksumMismatch
 from engines.spec import GALLERY, TEMPLATES, EncoderSpec
 from engines.zoo import Zoo
 from engines.zoo_entry import Address, Entry
-from tools.terminal import download_progress
+from tools.terminal import download_progress, say
 
 DEFAULT_MODELS = ("yolox-nano",)
 """What `frameloom run` needs with nothing configured."""
@@ -60,7 +60,7 @@ def pull(
     for entry in entries:
         with download_progress(entry.name) as progress:
             path = zoo.fetch(entry.name, progress)
-        _line(f"{entry.name}  {path}")
+        say(f"{entry.name}  {path}")
 
 
 @app.command()
@@ -69,7 +69,7 @@ def info(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     zoo = Zoo.load()
     for key, value in _facts(zoo, zoo.entry(name)):
         if value:
-            _line(f"{key:<15} {value}")
+            say(f"{key:<15} {value}")
 
 
 @app.command()
@@ -82,9 +82,9 @@ def check(names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...",
             path = zoo.locate(entry.name)
         except ChecksumMismatch as error:
             wrong += 1
-            _line(f"{entry.name}  WRONG  {error}")
+            say(f"{entry.name}  WRONG  {error}")
         else:
-            _line(f"{entry.name}  ok  {path}" if path else f"{entry.name}  not at hand")
+            say(f"{entry.name}  ok  {path}" if path else f"{entry.name}  not at hand")
     if wrong:
         raise typer.Exit(1)
 
@@ -145,8 +145,3 @@ def _commercial(entry: Entry) -> str:
 
 def _size(entry: Entry) -> str:
     return f"{entry.accepts[0].bytes / 1e6:.1f} MB"
-
-
-def _line(text: str) -> None:
-    """Print one line as it is: not wrapped, not coloured, brackets not taken for markup."""
-    Console(highlight=False, markup=False).print(text, soft_wrap=True)

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -188,6 +188,16 @@ def download_progress(name: str) -> Iterator[ProgressCallback]:
         yield update
 
 
-def count_of(number: int, one: str, several: str | None = None) -> str:
-    """Return a number with its noun: 1 face, 2 faces."""
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
+@contextmanager
+def bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on standard error, where that is a terminal, until all is done; call it with done and total."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total, visible=done < total)
+
+
+def say(text: str) -> None:
+    """Print one line as it is: not wrapped, not coloured, brackets not taken for markup."""
+    Output(highlight=False, markup=False).print(text, soft_wrap=True)

@@ -12,8 +12,8 @@ import numpy as np
 from pipeline.errors import ConfigError, GalleryError
 from pipeline.gallery.records import Encoding, checked_name
 from pipeline.gallery.store import GalleryFile
+from pipeline.gallery.words import counted
 from tools.enrol import Others
-from tools.terminal import count_of
 from tools.unknowns import Sighting, Unknowns, cluster, read_unknowns
 
 MOST_ENROLLED = 5
@@ -38,15 +38,15 @@ class UnknownPeople:
             tracks = len({(each.log, each.source, each.track) for each in group})
             best = group[0]
             box = ", ".join(f"{edge:.0f}" for edge in best.box)
-            seen = f"{count_of(len(group), 'face')} of {count_of(tracks, 'track')}"
+            seen = f"{counted(len(group), 'face')} of {counted(tracks, 'track')}"
             place = f"{best.source}, frame {best.frame}, at [{box}], quality {best.quality:.2f}"
             yield f"person {number}: {seen}; the best is in {place}"
         alone = len(self.unknowns.sightings) - sum(map(len, self.groups))
         faces = self.unknowns.faces
-        loose = count_of(alone, "face belongs", "faces belong")
-        yield f"{_people(len(self.groups))}, {loose} to none; {count_of(faces, 'face')} in the logs"
+        loose = counted(alone, "face belongs", "faces belong")
+        yield f"{_people(len(self.groups))}, {loose} to none; {counted(faces, 'face')} in the logs"
         if self.unknowns.damaged:
-            lost = count_of(self.unknowns.damaged, "damaged line or face was", "damaged lines or faces were")
+            lost = counted(self.unknowns.damaged, "damaged line or face was", "damaged lines or faces were")
             yield f"{lost} left out"
 
     def enrol(self, choices: Sequence[tuple[int, str]], gallery: GalleryFile, alike: float) -> tuple[int, list[str]]:
@@ -71,13 +71,13 @@ class UnknownPeople:
             elif not new:
                 lines.append(f"refused  person {number}: already there, as {name}")
             else:
-                lines.append(f"added    {name}: {count_of(len(new), 'face')} of person {number}")
+                lines.append(f"added    {name}: {counted(len(new), 'face')} of person {number}")
                 records += [(name, _as_encoding(each)) for each in new]
         return gallery.add_records(records, skip_known=True) if records else 0, lines
 
 
 def _people(count: int) -> str:
-    return count_of(count, "unknown person", "unknown people")
+    return counted(count, "unknown person", "unknown people")
 
 
 def group_unknowns(

@@ -83,9 +83,13 @@ class Calibration:
     tar_at_far: tuple[TarAtFar, ...] = ()
     """At each of `FARS`."""
 
+    def to_document(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {"version": VERSION, **asdict(self)}
+
     def to_json(self) -> str:
         """Return it as one line of JSON."""
-        return json.dumps({"version": VERSION, **asdict(self)}, allow_nan=False)
+        return json.dumps(self.to_document(), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Calibration:
@@ -98,8 +102,18 @@ class Calibration:
             fields = from_json(text)
         except ValueError as error:
             raise _damaged(str(error)) from error
-        if not isinstance(fields, dict):
-            raise _damaged(f"it is {type(fields).__name__}, not a mapping")
+        return cls.from_document(fields)
+
+    @classmethod
+    def from_document(cls, document: Any) -> Calibration:
+        """Read what `to_document` gave.
+
+        Raises:
+            GalleryError: it is something else, or of another version.
+        """
+        if not isinstance(document, dict):
+            raise _damaged(f"it is {type(document).__name__}, not a mapping")
+        fields = dict(document)
         if (version := fields.pop("version", None)) != VERSION:
             raise GalleryError(
                 f"the stored calibration is of version {version}, this program reads {VERSION}: "

@@ -14,6 +14,7 @@ from pipeline.gallery.calibration import Threshold, effective_threshold
 from pipeline.gallery.matcher import Matcher
 from pipeline.gallery.records import EmbedderId
 from pipeline.gallery.watch import Known, WatchedGallery
+from pipeline.gallery.words import people
 from pipeline.postprocess.identity import Best, mean_similarity
 
 if TYPE_CHECKING:
@@ -82,9 +83,8 @@ class KnownPeople:
 
     def describe(self) -> str:
         """Say how many are known, and the threshold with its reason."""
-        people = self.now
-        count = f"{len(people.names):,} {'person' if len(people.names) == 1 else 'people'}"
-        return f"{count} in {self._path}, threshold {people.threshold.sentence}"
+        now = self.now
+        return f"{people(len(now.names))} in {self._path}, threshold {now.threshold.sentence}"
 
     def close(self) -> None:
         """Stop watching."""

@@ -7,7 +7,6 @@ half a gallery.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -134,7 +133,7 @@ class WatchedGallery:
         self._file = GalleryFile.open(self._path, self._embedder, read_only=True)
         self._seen = (*identity, self._file.version())  # first: a change while it is read is seen at the next look
         stored = self._file.calibration()
-        calibration = None if stored is None else Calibration.from_json(json.dumps(stored))
+        calibration = None if stored is None else Calibration.from_document(stored)
         self._known = Known(Matcher(self._file.encodings(), self._embedder.metric), calibration)
 
     def _let_go(self) -> None:

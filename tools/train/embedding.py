@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from engines import own_models
 from engines.engine import Backend, EngineOptions
@@ -25,6 +22,7 @@ from engines.zoo import Zoo
 from engines.zoo_entry import Entry
 from pipeline.arrays import Image
 from pipeline.errors import ConfigError
+from tools.terminal import bar, say
 from tools.train.embedding_data import (
     ChipReader,
     Progress,
@@ -104,16 +102,9 @@ def embedding(
     )
     request = Request(faces, name, out or Path(name), settings, device, resume, replace)
     reader = read_aligned(size) if aligned else read_photos(finder, size, EngineOptions(backend, precision))
-    errors = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("faces", total=None)
-
-        def progress(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=done < total)
-
-        entry = train_embedding(request, reader, progress=progress, say=_line)
-    _line(f"registered as {entry.name}: {entry.accuracy}")
+    with bar("faces") as progress:
+        entry = train_embedding(request, reader, progress=progress, say=say)
+    say(f"registered as {entry.name}: {entry.accuracy}")
 
 
 def train_embedding(request: Request, chips_of: ChipReader, *, progress: Progress, say: Callable[[str], None]) -> Entry:
@@ -227,7 +218,3 @@ def read_photos(finder: str, size: int, options: EngineOptions) -> ChipReader:
         return aligned_chips(paths, models, template(size), (size, size), progress)
 
     return read
-
-
-def _line(text: str) -> None:
-    Console(highlight=False, markup=False).print(text, soft_wrap=True)

@@ -14,11 +14,12 @@ from rich.table import Table
 from engines.engine import EngineOptions
 from engines.zoo import Zoo
 from pipeline.errors import ConfigError
+from pipeline.gallery.words import counted
 from tools.evaluate_faces import read_csv
 from tools.face_images import FaceModels, encode_images
-from tools.face_options import BackendOption, FinderOption, PrecisionOption, bar
+from tools.face_options import BackendOption, FinderOption, PrecisionOption
 from tools.targets import check_target
-from tools.terminal import count_of
+from tools.terminal import bar
 from tools.train.similarity_fit import Learned, Pairs, fit
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def similarity(
         console.print(f"note: {note}", soft_wrap=True)
     if missing := [name for name in names if found[images / name].encoding is None]:
         reason = found[images / missing[0]].reason
-        lost = f"{count_of(len(missing), 'picture')} left out, such as {missing[0]}: {reason}"
+        lost = f"{counted(len(missing), 'picture')} left out, such as {missing[0]}: {reason}"
         console.print(f"note: {lost}", soft_wrap=True)
     console.print(f"wrote {out}", soft_wrap=True)
 
@@ -124,7 +125,7 @@ def pair_up(rows: Sequence[Labelled], encodings: dict[str, FloatArray | None]) -
     known = {name: encoding for name, encoding in encodings.items() if encoding is not None}
     kept = [row for row in rows if row[0] in known and row[1] in known]
     if not kept:
-        raise ConfigError(f"there is no pair of which both pictures show a face ({count_of(len(rows), 'pair')} given)")
+        raise ConfigError(f"there is no pair of which both pictures show a face ({counted(len(rows), 'pair')} given)")
     return Pairs(
         np.stack([known[a] for a, _, _ in kept]),
         np.stack([known[b] for _, b, _ in kept]),
