@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from pipeline.arrays import FloatArray, Index, IntArray
+from pipeline.boxes import clip_boxes
 
 LANDMARKS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 """The five points, as seen in the image: the left eye is the one at the image's left."""
@@ -81,10 +82,8 @@ class Faces:
 
     def clip(self, width: int, height: int) -> Faces:
         """Cut boxes at the frame's edges; faces with nothing left inside are removed."""
-        clipped = self[:]
-        clipped.boxes[:, 0::2] = self.boxes[:, 0::2].clip(0, width)
-        clipped.boxes[:, 1::2] = self.boxes[:, 1::2].clip(0, height)
-        inside = (clipped.boxes[:, 2] > clipped.boxes[:, 0]) & (clipped.boxes[:, 3] > clipped.boxes[:, 1])
+        boxes, inside = clip_boxes(self.boxes, width, height)
+        clipped = replace(self, boxes=boxes)
         return clipped if inside.all() else clipped[inside]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.arrays import FloatArray, Image, Index, IntArray
+from pipeline.boxes import clip_boxes
 from pipeline.faces import Faces
 from pipeline.picture import Picture, Planes
 
@@ -98,11 +99,8 @@ class Detections:
 
     def clip(self, width: int, height: int) -> Detections:
         """Cut boxes at the frame's edges; those with nothing left inside are removed."""
-        boxes = self.boxes.copy()
-        boxes[:, 0::2] = boxes[:, 0::2].clip(0, width)
-        boxes[:, 1::2] = boxes[:, 1::2].clip(0, height)
+        boxes, inside = clip_boxes(self.boxes, width, height)
         clipped = Detections(boxes, self.scores, self.class_ids, self.track_ids, self.masks)
-        inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         return clipped if inside.all() else clipped[inside]
 
     def to_supervision(self) -> Any:

@@ -1,0 +1,16 @@
+"""What is done to boxes whatever they show: (N, 4) xyxy in frame pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.arrays import FloatArray
+
+
+def clip_boxes(boxes: FloatArray, width: int, height: int) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Cut boxes at the frame's edges; return the (N, 4) cut ones, and (N,) which have something left inside."""
+    cut = boxes.copy()
+    cut[:, 0::2] = boxes[:, 0::2].clip(0, width)
+    cut[:, 1::2] = boxes[:, 1::2].clip(0, height)
+    return cut, (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])
