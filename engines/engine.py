@@ -8,8 +8,9 @@ layout are compiled into the engine, so no Python touches float pixels.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from engines.errors import BackendUnavailable
 
 if TYPE_CHECKING:
+    from engines.cuda.layer import Choice
     from engines.spec import ModelSpec, Precision
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,38 @@ class EngineInfo:
         )
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """Which rows of a detector's one output, N x rows x columns, are worth being copied back from a GPU.
+
+    A row's rank is its largest class score, times its objectness where it has one. The best `count` rows of each
+    picture are copied, all others are given as zeros: no head takes a row of score 0 for an object.
+    """
+
+    classes: int
+    """The first column of class scores; they go on to the last column."""
+    objectness: int | None = None
+    """Column of the objectness."""
+    count: int = 1000
+
+
+@dataclass(frozen=True)
+class Uncut:
+    """A whole frame, and how it becomes a model's input: what an engine takes that does the letterbox itself."""
+
+    planes: tuple[Batch, ...]
+    """One H x W x 3 BGR array, or Y, U and V of 4:2:0: H x W and twice ceil(H / 2) x ceil(W / 2). Rows may have
+    padding; bytes within a row are contiguous."""
+    content: tuple[int, int]
+    """Height and width of the resized picture inside the input."""
+    offset: tuple[int, int]
+    """Its top and left."""
+    pad: int
+    """Value of the rest, 0..255."""
+    to_bgr: npt.NDArray[np.float32] | None = None
+    """With Y, U and V: 3 x 4, BGR = to_bgr @ (y, u, v, 1), as `cv2.transform` takes it."""
+
+
 class Engine(Protocol):
     """A running model."""
 
@@ -88,6 +122,17 @@ class Engine(Protocol):
         """Give back threads and memory."""
 
 
+@runtime_checkable
+class CutsFrames(Protocol):
+    """An engine that can be given whole frames and cuts its input out of them on the GPU."""
+
+    cuts_frames: bool
+    """Whether it does here; the kernel may not compile."""
+
+    def submit_frames(self, frames: Sequence[Uncut]) -> Pending:
+        """Start a request on whole frames, one picture each; as `Engine.submit` else."""
+
+
 @dataclass(frozen=True)
 class EngineOptions:
     """How to run a model; None leaves the choice to the backend."""
@@ -99,6 +144,13 @@ class EngineOptions:
     requests: int | None = None
     input_size: tuple[int, int] | None = None
     """Height and width, where they should differ from the model's own."""
+    candidates: Candidates | None = None
+    """What `submit` may leave out of the outputs; `infer` never leaves anything out. CPU backends give all."""
+    batch: int | None = None
+    """Most pictures at once that a GPU engine is built for; more are run one after another."""
+    cuda: Choice = "auto"
+    cuda_graph: bool = True
+    """Whether a GPU's work for a batch size is recorded once and launched as a whole."""
 
 
 def open_engine(spec: ModelSpec, options: EngineOptions | None = None) -> Engine:

@@ -9,7 +9,8 @@
         ├── BackendUnavailable     install the backend, or choose another
         ├── EngineBuildError       the backend refused the model: its message says why
         ├── EngineStale            a compiled engine does not match this machine: rebuild it
-        └── ParityFailed           a compiled engine disagrees with its ONNX file: do not use it
+        ├── ParityFailed           a compiled engine disagrees with its ONNX file: do not use it
+        └── DeviceLost             the GPU or its driver is gone: start again, and look at its health
 
 A message says what happened, shows the value, and says what to do.
 """
@@ -65,3 +66,7 @@ class EngineStale(EngineError):
 
 class ParityFailed(EngineError):
     """A compiled engine disagrees with its ONNX file by more than its bound."""
+
+
+class DeviceLost(EngineError):
+    """The GPU, its context or its driver is gone; nothing in this process can use it any more."""
