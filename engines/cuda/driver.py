@@ -6,7 +6,6 @@ when it is destroyed.
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
 from pathlib import Path
 
