@@ -15,7 +15,7 @@ from pipeline.picture import Planes
 from pipeline.sinks.grid import Grid
 from pipeline.sinks.paths import prepare_file
 from pipeline.sinks.sink import Sink
-from pipeline.sinks.video import VideoOptions, VideoWriter, check_encoder, form_of
+from pipeline.sinks.video import VideoOptions, VideoWriter, form_of, usable
 
 Layout = Literal["separate", "grid", "both"]
 DEFAULT_FPS = 25.0
@@ -106,7 +106,7 @@ class Recorder(Sink):
             if path.resolve() in self._taken:
                 raise ConfigError(f"sinks.record: {path} is also a source: it would be overwritten")
             prepare_file(path, "sinks.record")
-        check_encoder(self._options.video)
+        self._options = replace(self._options, video=usable(self._options.video))
         if layout != "separate":
             self._grid = Grid(sources)
 

@@ -8,8 +8,10 @@ more would take the cores that the model needs.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +37,9 @@ LOOKAHEAD = 10
 """Frames that the slower presets may hold back to plan their bits: what is held back is lost to a SIGKILL."""
 
 Encoder = Literal["auto", "libx264", "h264_nvenc"]
+Codec = Literal["libx264", "h264_nvenc"]
+FALLBACK: Codec = "libx264"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,13 @@ class VideoOptions:
     crf: int = 23
 
     @property
-    def codec(self) -> str:
+    def codec(self) -> Codec:
         """FFmpeg's name of the encoder."""
-        return "libx264" if self.encoder == "auto" else self.encoder
+        return FALLBACK if self.encoder == "auto" else self.encoder
 
     def settings(self) -> dict[str, str]:
         """Return the encoder's own options."""
-        if self.codec != "libx264":
+        if self.codec != FALLBACK:
             return {"forced-idr": "1", "cq": str(self.crf)}
         x264 = {"preset": self.preset, "crf": str(self.crf), "forced-idr": "1"}
         return x264 if self.preset in ("ultrafast", "superfast") else x264 | {"rc-lookahead": str(LOOKAHEAD)}
@@ -194,22 +199,25 @@ def padded(planes: Planes) -> Planes:
     return replace(planes, data=np.asarray(data, np.uint8))
 
 
-def check_encoder(options: VideoOptions) -> None:
-    """Open an encoder that was asked for by name, to see that it works here.
+def usable(options: VideoOptions) -> VideoOptions:
+    """Return options whose encoder works here: what was asked for, else libx264, which is said once."""
+    if options.codec == FALLBACK:
+        return options
+    problem = _problem_of(options.codec)
+    return options if problem is None else replace(options, encoder=FALLBACK)
 
-    Raises:
-        SinkError: it does not.
-    """
-    if options.codec == "libx264":
-        return
+
+@cache
+def _problem_of(codec: Codec) -> str | None:
+    """Return why an encoder cannot be used here, tried by opening it; None: it can. A reason is logged."""
     try:
-        context = av.CodecContext.create(options.codec, "w")
-        _configure(context, Planes(np.full((384, 256), 128, np.uint8)), options)
+        context = av.CodecContext.create(codec, "w")
+        _configure(context, Planes(np.full((384, 256), 128, np.uint8)), VideoOptions(encoder=codec))
     except (av.FFmpegError, OSError, ValueError) as error:
         why = "there is no such encoder" if isinstance(error, av.codec.codec.UnknownCodecError) else describe(error)
-        raise SinkError(
-            f"sinks.record.encoder: {options.encoder} does not work here ({why}); use libx264 or auto"
-        ) from error
+        logger.warning("sinks.record.encoder: %s does not work here (%s); %s encodes", codec, why, FALLBACK)
+        return why
+    return None
 
 
 def _configure(context: Any, sample: Planes, options: VideoOptions) -> None:
