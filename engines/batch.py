@@ -17,16 +17,19 @@ from engines.errors import ModelError
 from engines.graph import attributes, constants, dimensions, picture_input
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
 ARITHMETIC = frozenset(["Add", "Clip", "Div", "Max", "Mul", "Pow", "Sqrt", "Sub"])
 ACTIVATIONS = frozenset(["Dropout", "HardSwish", "Identity", "LeakyRelu", "PRelu", "Relu", "Sigmoid", "Tanh"])
 ELEMENTWISE = ARITHMETIC | ACTIVATIONS
 REDUCTIONS = frozenset(["ReduceL2", "ReduceMean", "ReduceSum"])
-EACH_PICTURE = frozenset(
-    ["AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"]
-)
+POOLS = frozenset(["AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"])
+NORMALISATIONS = frozenset(["BatchNormalization", "InstanceNormalization"])
+EACH_PICTURE = frozenset(["Conv", "ConvTranspose"]) | POOLS | NORMALISATIONS
 """Operators that treat each element of the first axis of their first input alike and alone."""
+RESIZES = frozenset(["Resize", "Upsample"])
 HAVE_BRANCHES = frozenset({"If", "Loop", "Scan"})
 
 Shape = list["int | None"]
@@ -44,6 +47,7 @@ def set_batch(model: onnx.ModelProto, batch: int | Literal["any"]) -> None:
         return
     follow = _Follow(model, declared)
     carried = follow.from_input(picture.name) if declared is not None else {each.name for each in model.graph.output}
+    follow.remove_replaced()
     del model.graph.value_info[:]
     for value in (picture, *(output for output in model.graph.output if output.name in carried)):
         if axes := value.type.tensor_type.shape.dim:
@@ -54,12 +58,18 @@ def set_batch(model: onnx.ModelProto, batch: int | Literal["any"]) -> None:
                 axes[0].dim_value = wanted
 
 
+def _are_later(axes: Sequence[float] | None, rank: int) -> bool:
+    """Whether axes are known, and the first is none of them."""
+    return axes is not None and len(axes) > 0 and all(axis % rank for axis in axes)
+
+
 class _Follow:
     """Follows pictures through a graph that declares `declared` of them."""
 
     def __init__(self, model: onnx.ModelProto, declared: int | None) -> None:
         self._graph = model.graph
         self._declared = declared
+        self._replaced: set[str] = set()
         self._constants = constants(model)
         inferred = onnx.shape_inference.infer_shapes(model).graph
         values = [*inferred.input, *inferred.value_info, *inferred.output]
@@ -106,13 +116,45 @@ class _Follow:
         if node.op_type == "Transpose":
             return bool(stated.get("perm", [1])[0] == 0)
         if node.op_type in REDUCTIONS:
-            stated_axes = self._constants.get(node.input[1]) if len(node.input) > 1 else stated.get("axes")
-            return stated_axes is not None and len(stated_axes) > 0 and all(axis % rank for axis in stated_axes)
+            return _are_later(self._stated(node, 1, "axes"), rank)
+        if node.op_type == "Slice":
+            return _are_later(self._stated(node, 3, "axes"), rank)
+        if node.op_type == "Split":
+            return bool(stated.get("axis", 0) % rank)
+        if node.op_type == "Softmax":
+            return bool(stated.get("axis", 1) % rank)  # from opset 13 on the default is -1, which is later, too
+        if node.op_type == "Pad":
+            return self._pads_later_axes(node, rank)
+        if node.op_type in RESIZES:
+            return self._resizes_later_axes(node, stated, rank)
         if node.op_type == "Gemm":
             return not stated.get("transA") and all(self._is_below(name, 2) for name in node.input[2:])
         if node.op_type == "MatMul":
             return rank >= 2 >= len(self._shapes[node.input[1]])
         return node.op_type in EACH_PICTURE
+
+    def _stated(self, node: onnx.NodeProto, place: int, attribute: str) -> Sequence[float] | None:
+        """Return what older operators state by an attribute and newer ones by an input; None where it is unknown."""
+        if len(node.input) > place and node.input[place]:
+            constant = self._constants.get(node.input[place])
+            return None if constant is None else list(constant.flat)
+        found: Sequence[float] | None = attributes(node).get(attribute)
+        return found
+
+    def _pads_later_axes(self, node: onnx.NodeProto, rank: int) -> bool:
+        if len(node.input) > 3 and node.input[3]:
+            return _are_later(self._stated(node, 3, "axes"), rank)
+        pads = self._stated(node, 1, "pads")
+        return pads is not None and len(pads) == 2 * rank and pads[0] == pads[rank] == 0
+
+    def _resizes_later_axes(self, node: onnx.NodeProto, stated: dict[str, Any], rank: int) -> bool:
+        """Whether the first axis is not named, or scaled by 1; a size stated for it would be a number of pictures."""
+        if stated.get("coordinate_transformation_mode") == b"tf_crop_and_resize":
+            return False
+        if "axes" in stated:
+            return _are_later(stated["axes"], rank)
+        scales = self._stated(node, 1 if len(node.input) == 2 else 2, "scales")
+        return scales is not None and len(scales) == rank and scales[0] == 1
 
     def _is_below(self, name: str, rank: int) -> bool:
         """Whether a tensor is broadcast along the first axis of one of this rank."""
@@ -127,8 +169,17 @@ class _Follow:
         if target[0] > 0:
             name = f"{node.output[0]}_any_batch"
             self._graph.initializer.append(numpy_helper.from_array(np.array([0, *target[1:]], np.int64), name))
+            self._replaced.add(node.input[1])
             node.input[1] = name
         return True
+
+    def remove_replaced(self) -> None:
+        """Remove the targets of reshapes that no node reads any more: runtimes warn of them."""
+        unused = self._replaced.difference(*(node.input for node in self._graph.node))
+        for tensor in [tensor for tensor in self._graph.initializer if tensor.name in unused]:
+            self._graph.initializer.remove(tensor)
+        for value in [value for value in self._graph.input if value.name in unused]:  # old files list them, too
+            self._graph.input.remove(value)
 
     def _refuse(self, node: onnx.NodeProto) -> NoReturn:
         raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -71,6 +72,14 @@ def constants(model: onnx.ModelProto) -> dict[str, npt.NDArray[Any]]:
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """Return the stated attributes of a node by name."""
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def name_nodes(graph: onnx.GraphProto) -> None:
+    """Give each node a name of its own, for what tells them apart by it."""
+    shared = Counter(node.name for node in graph.node)
+    for number, node in enumerate(graph.node):
+        if not node.name or shared[node.name] > 1:
+            node.name = f"{node.name or node.op_type}#{number}"
 
 
 def _first_line(error: Exception) -> str:

@@ -18,6 +18,7 @@ from engines.batch import set_batch
 from engines.engine import Batch, EngineOptions, open_engine
 from engines.errors import ModelError
 from engines.graph import dimensions, load, picture_input
+from engines.prepare import prepare
 from engines.reference import PlainFile
 from engines.spec import ModelSpec
 from engines.zoo import Zoo
@@ -120,6 +121,19 @@ CONSTANTS: dict[str, npt.NDArray[Any]] = {
     "pairs": np.array([-1, 2], np.int64),
     "two_axes": np.array([1, 3, -1], np.int64),
     "other_first": np.array([3, 48], np.int64),
+    "zero": np.array([0], np.int64),
+    "one": np.array([1], np.int64),
+    "two": np.array([2], np.int64),
+    "half": np.array([72, 72], np.int64),
+    "no_roi": np.array([], np.float32),
+    "twice": np.array([1, 1, 2, 2], np.float32),
+    "more_pictures": np.array([2, 1, 1, 1], np.float32),
+    "size": np.array([1, 3, 16, 12], np.int64),
+    "around": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
+    "one_more": np.array([1, 0, 0, 0, 0, 0, 0, 0], np.int64),
+    "one_after": np.array([0, 0, 0, 0, 1, 0, 0, 0], np.int64),
+    "gain": np.ones(3, np.float32),
+    "box": np.array([0, 0, 0, 0, 1, 1, 1, 1], np.float32),
 }
 
 
@@ -153,6 +167,16 @@ def made(*nodes: onnx.NodeProto) -> onnx.ModelProto:
         node("ReduceL2", "row", axes=[1]),
         node("ReduceMean", "x", axes=[-1, 2], keepdims=0),
         node("ReduceSum", "x", "last_two"),
+        node("Slice", "x", "one", "two", "one"),
+        node("Slice", "x", "zero", "two", "two", "two"),
+        helper.make_node("Split", ["row", "half"], ["y", "z"], axis=1),
+        node("Softmax", "x"),
+        node("Softmax", "x", axis=1),
+        node("Pad", "x", "around"),
+        node("Pad", "x", "around", mode="reflect"),
+        node("InstanceNormalization", "x", "gain", "gain"),
+        node("Resize", "x", "no_roi", "twice"),
+        node("Resize", "x", "", "twice", mode="linear"),
     ],
     ids=lambda last: f"{last.op_type} {' '.join(last.input)}",
 )
@@ -197,6 +221,15 @@ def _run(model: onnx.ModelProto, batch: Any) -> Any:
         node("ReduceSum", "x", "all_axes"),
         node("Softmax", "x", axis=0),
         node("Shape", "x"),
+        node("Slice", "x", "zero", "one", "zero"),
+        node("Slice", "x", "zero", "one"),
+        helper.make_node("Split", ["row", "one"], ["y"], axis=0),
+        helper.make_node("Split", ["row", "one"], ["y"]),
+        node("Pad", "x", "one_more"),
+        node("Pad", "x", "one_after"),
+        node("Resize", "x", "", "more_pictures"),
+        node("Resize", "x", "", "", "size"),
+        node("Resize", "x", "box", "twice", coordinate_transformation_mode="tf_crop_and_resize"),
     ],
     ids=lambda last: f"{last.op_type} {' '.join(last.input)}",
 )
@@ -210,6 +243,35 @@ def test_pictures_that_may_mix_are_refused_with_the_node(last: onnx.NodeProto) -
     ]
     with pytest.raises(ModelError, match=f"only takes 1 pictures at once: its {last.op_type} "):
         set_batch(made(*first, last), "any")
+
+
+@pytest.mark.parametrize("name", ["yolox-nano", "yunet", "mobilefacenet", "centerface"])
+def test_detectors_and_encoders_take_any_number_of_pictures(name: str, zoo: Zoo, shared: Path) -> None:
+    one = prepare(zoo.spec(name), (128, 160) if name == "centerface" else None)
+    size = (dimensions(picture_input(one))[2] or 0, dimensions(picture_input(one))[3] or 0)
+    any_number = onnx.ModelProto.FromString(one.SerializeToString())
+    set_batch(one, 1)
+    set_batch(any_number, "any")
+    onnx.checker.check_model(any_number)
+    batch = np.ascontiguousarray(pictures(shared, size, 3).transpose(0, 3, 1, 2), np.float32)
+    together = _run_all(any_number, batch)
+    for i in range(3):
+        for ours, alone in zip(together, _run_all(one, batch[i : i + 1]), strict=True):
+            np.testing.assert_allclose(ours[i], alone[0], rtol=0, atol=1e-4 * np.abs(alone).max())
+
+
+def _run_all(model: onnx.ModelProto, batch: Any) -> list[Any]:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3
+    session = ort.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    outputs: list[Any] = session.run(None, {session.get_inputs()[0].name: batch})
+    return outputs
+
+
+def test_no_constant_is_left_that_nothing_reads() -> None:
+    model = made(node("Reshape", "x", "one_row"))
+    set_batch(model, "any")
+    assert "one_row" not in {tensor.name for tensor in model.graph.initializer}
 
 
 def test_a_branch_is_refused_for_it_may_read_anything(tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""A network becomes a plan: what TensorRT runs, compiled for a GPU or, by TensorRT-RTX, for kinds of GPUs.
+
+TensorRT fails by returning None or False and saying why to its logger; here every such failure becomes an
+`EngineBuildError` with those lines. A builder is used on the thread that calls, for the GPU whose context is current.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engines.cuda import driver as cuda
+from engines.errors import EngineBuildError
+from engines.tensorrt.flavour import (
+    builds_without_gpu,
+    creation_flags,
+    guard,
+    has_progress_monitor,
+    has_targets,
+    has_timing_cache,
+)
+from engines.tensorrt.log import collecting_logger
+from engines.tensorrt.monitor import progress_monitor
+
+if TYPE_CHECKING:
+    import onnx
+
+    from engines.tensorrt.flavour import Flavour
+    from engines.tensorrt.recipe import Recipe
+
+Progress = Callable[[str, float], None]
+"""What is being done, in words, and the share of the whole that is done, 0..1; called from TensorRT's threads."""
+
+
+def build_plan(
+    flavour: Flavour,
+    model: onnx.ModelProto,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    timing_cache: Path | None = None,
+) -> bytes:
+    """Build a plan.
+
+    Args:
+        flavour: which TensorRT.
+        model: from `engines.tensorrt.network.network_of`.
+        recipe: batch, targets and workspace.
+        progress: told how far it is.
+        timing_cache: a file that keeps what was measured on this GPU for the next build; plain TensorRT only.
+
+    Raises:
+        BackendUnavailable: plain TensorRT, and no GPU.
+        EngineBuildError: TensorRT refuses the network, with its own words; or does not know a compute capability.
+    """
+    if not builds_without_gpu(flavour):
+        guard(flavour, cuda.driver())
+    trt = flavour.trt
+    targets = _targets(flavour, recipe.compute_capabilities)
+    log = collecting_logger(trt)
+    builder = trt.Builder(log)
+    network = builder.create_network(creation_flags(flavour))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(model.SerializeToString()):
+        raise EngineBuildError(f"{flavour.backend} {flavour.version} cannot read the network: {_words(parser, log)}")
+    config = builder.create_builder_config()
+    _configure(config, trt, targets, recipe)
+    config.add_optimization_profile(_profile(builder, network, recipe))
+    cache = _use_timing_cache(config, timing_cache) if timing_cache and has_timing_cache(flavour) else None
+    if progress is not None and has_progress_monitor(flavour):
+        config.progress_monitor = progress_monitor(trt, progress)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineBuildError(f"{flavour.backend} {flavour.version} cannot build the network: {log.words()}")
+    if cache is not None and timing_cache is not None:
+        _write(timing_cache, bytes(memoryview(cache.serialize())))
+    if progress is not None:
+        progress("built", 1.0)
+    return bytes(memoryview(plan))
+
+
+def _targets(flavour: Flavour, compute_capabilities: tuple[str, ...]) -> list[Any]:
+    """Return TensorRT-RTX's values for capabilities such as `8.6`."""
+    if not compute_capabilities:
+        return []
+    if not has_targets(flavour):
+        raise EngineBuildError(f"{flavour.backend} builds for the GPU at hand only, not for other compute capabilities")
+    kinds = flavour.trt.ComputeCapability
+    known = {_as_number(name): value for name, value in kinds.__members__.items() if name.startswith("SM")}
+    if unknown := [wanted for wanted in compute_capabilities if wanted not in known]:
+        raise EngineBuildError(
+            f"{flavour.backend} {flavour.version} cannot build for compute capability {', '.join(unknown)}; "
+            f"it knows {', '.join(known)}"
+        )
+    return [known[wanted] for wanted in compute_capabilities]
+
+
+def _as_number(name: str) -> str:
+    """SM86 -> 8.6, SM120 -> 12.0."""
+    return f"{name[2:-1]}.{name[-1]}"
+
+
+def _words(parser: Any, log: Any) -> str:
+    lines = []
+    for number in range(parser.num_errors):
+        error = parser.get_error(number)
+        node = f"{error.node_operator()} {error.node_name()!r}: " if error.node_operator() else ""
+        lines.append(" ".join(f"{node}{error.desc()}".split()))
+    return "; ".join(lines) or str(log.words())
+
+
+def _configure(config: Any, trt: Any, targets: list[Any], recipe: Recipe) -> None:
+    if recipe.precision == "fp32":
+        config.clear_flag(trt.BuilderFlag.TF32)  # it is fp32 with ten bits, and on by default
+    if recipe.workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace_bytes)
+    if targets:
+        config.num_compute_capabilities = len(targets)
+        for number, target in enumerate(targets):
+            config.set_compute_capability(target, number)
+
+
+def _profile(builder: Any, network: Any, recipe: Recipe) -> Any:
+    """Return the range of batches, for each input that leaves it open."""
+    profile = builder.create_optimization_profile()
+    for number in range(network.num_inputs):
+        value = network.get_input(number)
+        shape = tuple(value.shape)
+        if -1 in shape[1:]:
+            raise EngineBuildError(f"the input {value.name} leaves more open than the number of pictures: {shape}")
+        if shape[0] == -1:
+            usual = min(max(recipe.usual_batch, 1), recipe.batch)
+            profile.set_shape(value.name, *((batch, *shape[1:]) for batch in (1, usual, recipe.batch)))
+    return profile
+
+
+def _use_timing_cache(config: Any, path: Path) -> Any:
+    """Give the builder what earlier builds measured; an empty cache where there is none, or it is another GPU's."""
+    content = b""
+    with contextlib.suppress(OSError):
+        content = path.read_bytes()
+    for candidate in (content, b""):
+        cache = config.create_timing_cache(candidate)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return cache
+    return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file at once; what cannot be kept only costs the next build its time."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            Path(temporary).replace(path)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+            raise
