@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_chec
 import numpy as np
 import numpy.typing as npt
 
-from engines.errors import BackendUnavailable
+from engines.errors import BackendUnavailable, EngineError
 
 if TYPE_CHECKING:
     from engines.cuda.layer import Choice
+    from engines.parity import Judge
     from engines.spec import ModelSpec, Precision
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,10 @@ class Engine(Protocol):
     def requests(self) -> int:
         """How many requests may be in flight."""
 
+    @property
+    def batch(self) -> int:
+        """How many pictures a request should hold where so many are waiting; 1 on a CPU, which gains nothing by more."""
+
     def infer(self, batch: Batch) -> Outputs:
         """Run the model on N x H x W x 3 uint8 BGR and return its outputs by name, in the model's own order.
 
@@ -153,27 +158,34 @@ class EngineOptions:
     """Whether a GPU's work for a batch size is recorded once and launched as a whole."""
 
 
-def open_engine(spec: ModelSpec, options: EngineOptions | None = None) -> Engine:
+def open_engine(spec: ModelSpec, options: EngineOptions | None = None, judge: Judge | None = None) -> Engine:
     """Compile a model for this machine.
 
     Args:
         spec: the model.
         options: backend, precision and so on. With `auto`, TensorRT comes before OpenVINO before ONNX Runtime;
-            each that is skipped is logged with its reason.
+            each that is skipped is logged with its reason, as a warning where it is here and failed.
+        judge: how outputs are read as boxes, for backends whose engines are compared with the model file.
 
     Raises:
         BackendUnavailable: what was asked for does not exist here; the message says how to get it.
         EngineBuildError: the backend refused the model.
+        ParityFailed: what the backend made of the model says something else than the model.
     """
     options = options or EngineOptions()
     if options.backend != "auto":
-        return _open_with(options.backend, spec, options)
+        return _open_with(options.backend, spec, options, judge)
     skipped = []
     for backend in _in_order():
         try:
-            return _open_with(backend, spec, options)
+            return _open_with(backend, spec, options, judge)
         except BackendUnavailable as reason:
             logger.info("%s skipped: %s", backend, reason)
+            skipped.append(f"{backend}: {reason}")
+        except EngineError as reason:
+            if backend not in ("tensorrt", "tensorrt-rtx"):
+                raise
+            logger.warning("%s skipped, though it is here: %s", backend, reason)
             skipped.append(f"{backend}: {reason}")
     raise BackendUnavailable("no backend can run this model here: " + "; ".join(skipped))
 
@@ -182,7 +194,7 @@ def _in_order() -> tuple[Backend, ...]:
     return ("tensorrt", "tensorrt-rtx", "openvino", "onnxruntime")
 
 
-def _open_with(backend: Backend, spec: ModelSpec, options: EngineOptions) -> Engine:
+def _open_with(backend: Backend, spec: ModelSpec, options: EngineOptions, judge: Judge | None) -> Engine:
     if backend == "openvino":
         from engines.openvino import OpenVINOEngine
 
@@ -192,7 +204,9 @@ def _open_with(backend: Backend, spec: ModelSpec, options: EngineOptions) -> Eng
 
         return ONNXRuntimeEngine(spec, options)
     if backend in ("tensorrt", "tensorrt-rtx"):
-        raise BackendUnavailable(f"{backend} is not built into this version; choose openvino or onnxruntime")
+        from engines.tensorrt.plans import open_tensorrt
+
+        return open_tensorrt(backend, spec, options, judge)
     raise BackendUnavailable(f"unknown backend {backend!r}; choose one of {', '.join(get_args(Backend))}")
 
 

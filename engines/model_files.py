@@ -53,10 +53,15 @@ def digest_of(path: Path, algorithm: str) -> str:
     return digest.hexdigest()
 
 
-def model_cache() -> Path:
-    """Return the folder of fetched files: in FRAMELOOM_CACHE where that is set, else in the user's cache."""
+def cache_root() -> Path:
+    """Return the folder of what can be had again: FRAMELOOM_CACHE where that is set, else in the user's cache."""
     root = os.environ.get("FRAMELOOM_CACHE")
-    return (Path(root).expanduser() if root else user_cache_path("frameloom")) / "models"
+    return Path(root).expanduser() if root else user_cache_path("frameloom")
+
+
+def model_cache() -> Path:
+    """Return the folder of fetched files."""
+    return cache_root() / "models"
 
 
 def mirror_folders() -> list[Path]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.errors import BackendUnavailable, EngineBuildError
-from engines.graph import load, picture_input
+from engines.graph import dimensions, load, picture_input
 
 if TYPE_CHECKING:
     from engines.engine import Batch, Outputs
@@ -27,8 +27,12 @@ class PlainFile:
     fixed, pictures are run one by one.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, size: tuple[int, int] | None = None) -> None:
         """Load the file.
+
+        Args:
+            spec: the model.
+            size: height and width of the pictures; where the file declares others, what it declares is left out.
 
         Raises:
             BackendUnavailable: onnxruntime is not installed.
@@ -44,7 +48,7 @@ class PlainFile:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = ort.InferenceSession(_content(spec), settings, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(_content(spec, size), settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no public base
             raise EngineBuildError(f"onnxruntime refused {spec.path}: {str(error).strip()}") from error
         self._input = self._session.get_inputs()[0]
@@ -65,16 +69,17 @@ class PlainFile:
         return dict(zip(self._names, self._session.run(self._names, {self._input.name: planes}), strict=True))
 
 
-def _content(spec: ModelSpec) -> str | bytes:
+def _content(spec: ModelSpec, size: tuple[int, int] | None) -> str | bytes:
     """Return what ONNX Runtime is to load: the file's path, where it can be loaded as it is."""
     undeclared = isinstance(spec.input.batch, int)
-    if not undeclared and spec.path.suffix != ".dat":
+    if size is None and not undeclared and spec.path.suffix != ".dat":
         return str(spec.path)
     model = load(spec.path)
-    if undeclared:
-        for value in (picture_input(model), *model.graph.output):
-            for number, axis in enumerate(value.type.tensor_type.shape.dim):
-                if number != 1:
-                    axis.Clear()
+    declared = dimensions(picture_input(model))[2:]
+    resized = size is not None and any(own not in (None, side) for own, side in zip(declared, size, strict=True))
+    for value in (picture_input(model), *model.graph.output):
+        for number, axis in enumerate(value.type.tensor_type.shape.dim):
+            if (number > 1 and (undeclared or resized)) or (number == 0 and undeclared):
+                axis.Clear()
     content: bytes = model.SerializeToString()
     return content

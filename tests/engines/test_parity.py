@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ import pytest
 
 from engines.engine import Batch, EngineOptions, Outputs, open_engine
 from engines.errors import BackendUnavailable, EngineBuildError, ParityFailed
-from engines.parity import FP32, REDUCED, Bounds, Decisions, bounds_for, compare, match
+from engines.parity import FP16, FP32, REDUCED, Bounds, Decisions, bounds_for, compare, match
 from engines.reference import PlainFile
 from tests.engines.onnx_files import focus, identity, spec_of
 
-LOOSE = Bounds(1e9, 1e9, 1.0, 1.0, 1.0, 1.0)
+LOOSE = Bounds(1e9, 1e9, 1.0, 1.0, 1.0, 1.0, 9.0, 9.0)
 BATCH: Batch = np.zeros((1, 2, 2, 3), np.uint8)
 
 
@@ -183,7 +183,80 @@ def test_a_report_is_json() -> None:
 
 def test_fp32_is_held_to_more_than_other_precisions() -> None:
     assert bounds_for("fp32") is FP32
-    assert all(bounds_for(name) is REDUCED for name in ("bf16", "fp16", "int8"))
+    assert bounds_for("fp16") is FP16
+    assert all(bounds_for(name) is REDUCED for name in ("bf16", "int8"))
+    for strict, loose in ((FP32, FP16), (FP16, REDUCED)):
+        assert all(getattr(strict, each.name) <= getattr(loose, each.name) for each in fields(Bounds))
+
+
+# ---- encodings
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "drift"),
+    [
+        ([1, 0], [1, 0], 0.0),
+        ([3, 0], [1, 0], 0.0),  # the length is for the tensors
+        ([0, 1], [1, 0], 1.0),
+        ([-1, 0], [1, 0], 2.0),
+        ([1, 1], [1, 0], 1 - 0.5**0.5),
+        ([0, 0], [1, 0], np.inf),
+        ([np.nan, 0], [1, 0], np.inf),
+    ],
+    ids=str,
+)
+def test_encodings_drift_by_the_cosine_of_their_angle(ours: Any, theirs: Any, drift: float) -> None:
+    report = compare(says(ours, theirs), says(theirs, theirs), [BATCH, BATCH], encodings=True)
+    assert report.encodings is not None
+    assert report.encodings.largest == pytest.approx(drift)
+    assert report.encodings.mean == pytest.approx(drift / 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"max_encoding_drift": 0.01}, r"largest drift of an encoding is 0\.2929, allowed 0\.01"),
+        ({"mean_encoding_drift": 0.01}, r"mean drift of encodings is 0\.2929, allowed 0\.01"),
+    ],
+)
+def test_an_encoding_that_drifts_fails_on_its_own(change: dict[str, float], words: str) -> None:
+    report = compare(says([1, 1]), says([1, 0]), [BATCH], encodings=True)
+    assert report.passed(LOOSE)
+    with pytest.raises(ParityFailed, match=words):
+        report.require(replace(LOOSE, **change))
+
+
+# ---- batches
+
+
+def batched(*rows: Any) -> Says:
+    return Says([{"y": np.asarray(rows, np.float32), "z": np.zeros((len(rows), 1), np.float32)}])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "mixed"),
+    [
+        ([[1, 1], [5, 5]], [[1, 1], [5, 5]], 0),
+        ([[5, 5], [1, 1]], [[1, 1], [5, 5]], 2),
+        ([[1, 1], [1, 1]], [[1, 1], [5, 5]], 1),
+        ([[2, 2], [4, 4]], [[1, 1], [5, 5]], 0),
+        ([[3, 3], [3, 3]], [[1, 1], [5, 5]], 0),
+        ([[1, 1], [1, 1]], [[1, 1], [1, 1]], 0),
+        ([[1, 1], [2, 2], [3, 3]], [[3, 3], [1, 1], [2, 2]], 3),
+    ],
+    ids=str,
+)
+def test_pictures_that_got_anothers_outputs_are_counted(ours: Any, theirs: Any, mixed: int) -> None:
+    batch = np.zeros((len(ours), 2, 2, 3), np.uint8)
+    report = compare(batched(*ours), batched(*theirs), [batch])
+    assert report.mixed == mixed
+    assert report.passed(LOOSE) == (mixed == 0)
+    assert report.as_dict()["mixed"] == mixed
+
+
+def test_outputs_that_are_not_one_for_each_picture_cannot_be_mixed_up() -> None:
+    both = says([1, 2, 3])
+    assert compare(both, both, [np.zeros((2, 2, 2, 3), np.uint8)]).mixed == 0
 
 
 # ---- real engines

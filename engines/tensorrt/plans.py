@@ -1,0 +1,176 @@
+"""From a model to a plan that is trusted: found in the cache, or built; and compared with its model file before use.
+
+A plan's life: `unverified` when it is built; then it is loaded and compared with its file (`engines.trust`), and is
+`verified` from there on, or `refused`, which is remembered, so that a run does not spend minutes on it again. What
+TensorRT-RTX has built without a GPU stays `unverified` where it is, and each GPU that it is tried on keeps its own
+copy with what came of that.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from engines.cuda.choose import open_cuda
+from engines.cuda.driver import driver, gpu_for
+from engines.errors import BackendUnavailable, EngineBuildError, EngineStale, ParityFailed
+from engines.parity import bounds_for
+from engines.tensorrt.engine import TensorRTEngine
+from engines.tensorrt.flavour import builds_without_gpu, find_flavour, guard
+from engines.tensorrt.order import Order, recipe_for
+from engines.tensorrt.workshop import obtain
+from engines.trust import examine
+
+if TYPE_CHECKING:
+    from engines.cache import Cached
+    from engines.engine import Batch, Engine, EngineOptions
+    from engines.parity import Judge, ParityReport
+    from engines.spec import ModelSpec
+    from engines.tensorrt.build import Progress
+    from engines.tensorrt.flavour import TensorRTBackend
+
+logger = logging.getLogger(__name__)
+
+
+def open_tensorrt(
+    backend: TensorRTBackend, spec: ModelSpec, options: EngineOptions, judge: Judge | None = None
+) -> Engine:
+    """Return a running engine that agrees with its model file, built where the cache has none.
+
+    Args:
+        backend: which TensorRT.
+        spec: the model.
+        options: how to run it.
+        judge: how the outputs are read as boxes, for the comparison; None: only values are compared.
+
+    Raises:
+        BackendUnavailable: no GPU, no TensorRT, no library for CUDA, or int8 and nothing was calibrated.
+        EngineBuildError: it cannot be built, or the runtime refuses what was built.
+        ParityFailed: it disagrees with its model file.
+        EngineError: the GPU is out of memory; DeviceLost.
+        ModelError: the model file is at fault.
+    """
+    gpu = gpu_for(options.device)  # the driver before all else: without one, TensorRT must not be touched
+    order = Order(find_flavour(backend), spec, options, recipe_for(backend, spec, options), gpu)
+    entry, origin = obtain(order)
+    engine, entry = _load(order, entry, origin)
+    _trust(order, engine, entry, judge)
+    return engine
+
+
+def build_for(
+    backend: TensorRTBackend,
+    spec: ModelSpec,
+    options: EngineOptions,
+    *,
+    compute_capabilities: tuple[str, ...] = (),
+    workspace_bytes: int | None = None,
+    frames: Iterable[Batch] | None = None,
+    judge: Judge | None = None,
+    progress: Progress | None = None,
+    force: bool = False,
+) -> Cached:
+    """Build a plan ahead of a run, and compare it with its model file where a GPU can run it.
+
+    Args:
+        backend: which TensorRT.
+        spec: the model.
+        options: as a run will open it.
+        compute_capabilities: TensorRT-RTX: the GPUs that it is for; empty: the one at hand, else what it chooses.
+        workspace_bytes: most device memory for tactics; None: what TensorRT chooses.
+        frames: for int8: batches of uint8 N x H x W x 3 BGR of the input's size.
+        judge: see `open_tensorrt`.
+        progress: told how far it is, while something is built.
+        force: whether to build what is there already.
+
+    Returns:
+        The entry of the cache; `unverified` where no GPU here can run it.
+
+    Raises:
+        As `open_tensorrt`; no GPU is only an error for plain TensorRT.
+    """
+    flavour = find_flavour(backend)
+    if not builds_without_gpu(flavour):
+        guard(flavour, driver())
+    recipe = replace(
+        recipe_for(backend, spec, options), compute_capabilities=compute_capabilities, workspace_bytes=workspace_bytes
+    )
+    here = None if driver().problem is not None else gpu_for(options.device)
+    order = Order(flavour, spec, options, recipe, None if compute_capabilities else here)
+    entry, origin = obtain(order, progress=progress, frames=frames, force=force)
+    if here is None or not entry.manifest.runs_on(here.compute_capability) or order.is_settled(entry):
+        return entry
+    at_hand = replace(order, gpu=here)
+    try:
+        if order.gpu is None:  # it is what was asked for, whether this GPU takes it or not
+            engine = _opened(at_hand, entry, origin)
+        else:
+            engine, entry = _load(order, entry, origin)
+    except (BackendUnavailable, EngineStale) as reason:
+        logger.warning("%s was not compared with its model file on %s: %s", entry.path.name, here, reason)
+        return entry
+    entry = _trust(at_hand, engine, entry, judge)
+    engine.close()
+    return entry
+
+
+def _load(order: Order, entry: Cached, origin: str) -> tuple[Engine, Cached]:
+    """Return a running engine and its plan: a new one, built once, where the runtime refuses that of the cache."""
+    try:
+        return _opened(order, entry, origin), entry
+    except EngineStale as reason:
+        if origin == "compiled":
+            raise _unloadable(order, entry, reason) from reason
+        logger.warning("%s is built again for %s: %s (%s)", entry.path.name, order.gpu, reason, order.command)
+    entry, origin = obtain(order, force=True)
+    try:
+        return _opened(order, entry, origin), entry
+    except EngineStale as reason:
+        raise _unloadable(order, entry, reason) from reason
+
+
+def _opened(order: Order, entry: Cached, origin: str) -> Engine:
+    assert order.gpu is not None
+    cuda = open_cuda(order.options.cuda, order.gpu)
+    return TensorRTEngine(order.spec, entry.plan, order.flavour, cuda, order.options, order.recipe.precision, origin)
+
+
+def _unloadable(order: Order, entry: Cached, reason: EngineStale) -> EngineBuildError:
+    """Remember that a new plan is of no use on this GPU, and return what to raise."""
+    words = f"{order.what} was built, and cannot be loaded: {reason}"
+    order.cache.mark(entry, "refused", None, words)
+    return EngineBuildError(f"{words}; {order.way_out}")
+
+
+def _trust(order: Order, engine: Engine, entry: Cached, judge: Judge | None) -> Cached:
+    """Compare an engine with its model file, unless that was done, and keep what came of it.
+
+    Raises:
+        ParityFailed: it disagrees; the engine is closed.
+    """
+    if order.is_settled(entry):
+        return entry
+    try:
+        report, refusal = _examined(order, engine, judge)
+        parity = None if report is None else report.as_dict()
+        entry = order.settle(entry, "refused" if refusal else "verified", parity, refusal)
+        if refusal:
+            raise ParityFailed(f"{refusal}; {order.way_out}")
+    except BaseException:
+        engine.close()
+        raise
+    pictures = 0 if report is None else report.pictures
+    logger.info("%s agrees with its model file on %d pictures", order.what, pictures)
+    return entry
+
+
+def _examined(order: Order, engine: Engine, judge: Judge | None) -> tuple[ParityReport | None, str | None]:
+    """Return the report, and in words why the engine must not be used; None: it may."""
+    try:
+        report = examine(order.spec, engine, judge)
+    except ParityFailed as error:
+        return None, f"{order.what}: {error}"
+    failures = report.failures(bounds_for(order.recipe.precision))
+    return report, f"{order.what} disagrees with its model file: {'; '.join(failures)}" if failures else None

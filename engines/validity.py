@@ -1,0 +1,97 @@
+"""Could an engine of the cache be used here and now? For the list of engines, and for what may be deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from engines.manifest import CALIBRATED, system
+
+if TYPE_CHECKING:
+    from engines.manifest import Manifest
+
+Word = Literal["valid", "unverified", "refused", "stale", "elsewhere", "damaged"]
+DAMAGED: Word = "damaged"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be said of an engine."""
+
+    word: Word
+    """`unverified`: it will be compared with its model file before its first use; `elsewhere`: it is for another
+    machine, which may share this folder; `stale`: for this one, but not as it is now."""
+    reason: str = ""
+    """In words, with both values, where it is not valid."""
+
+    @property
+    def useless(self) -> bool:
+        """Whether nobody will ever use it again."""
+        return self.word in ("stale", "damaged")
+
+
+@dataclass(frozen=True)
+class PresentGpu:
+    """A GPU, as far as engines depend on it."""
+
+    name: str
+    compute_capability: str
+    driver: str
+
+
+@dataclass(frozen=True)
+class Present:
+    """The circumstances here and now."""
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Exact version of each backend that is installed."""
+    gpus: tuple[PresentGpu, ...] = ()
+    models: Mapping[str, str] = field(default_factory=dict)
+    """sha256 of each model's file, where it is known."""
+
+
+def judge(manifest: Manifest, present: Present) -> Verdict:
+    """Say whether an engine that is whole could be used."""
+    if reason := next(_stale(manifest, present), None):
+        return Verdict("stale", reason)
+    if reason := next(_elsewhere(manifest, present), None):
+        return Verdict("elsewhere", reason)
+    if manifest.backend == CALIBRATED:
+        return Verdict("valid")
+    if manifest.state == "refused":
+        return Verdict("refused", manifest.refusal or "it disagrees with its model file")
+    if manifest.state == "unverified":
+        return Verdict("unverified", "it has not been compared with its model file yet")
+    return Verdict("valid")
+
+
+def _stale(manifest: Manifest, present: Present) -> Iterator[str]:
+    from engines.tensorrt.recipe import VERSION
+
+    model = present.models.get(manifest.model, manifest.model_sha256)
+    if model != manifest.model_sha256:
+        yield f"its model file had sha256 {manifest.model_sha256}, and has {model} now"
+    if manifest.recipe != VERSION:
+        yield f"it was built by recipe {manifest.recipe}, which is {VERSION} now"
+    if manifest.system != system():
+        return
+    version = present.versions.get(manifest.backend, manifest.version)
+    if version != manifest.version:
+        yield f"it was built by {manifest.backend} {manifest.version}, and {version} is installed"
+    same = [gpu for gpu in present.gpus if gpu.name == manifest.gpu]
+    if same and all(gpu.driver != manifest.driver for gpu in same):
+        yield f"it was built with driver {manifest.driver}, which is {same[0].driver} now"
+
+
+def _elsewhere(manifest: Manifest, present: Present) -> Iterator[str]:
+    if manifest.system != system():
+        yield f"it is for {manifest.system}, and this is {system()}"
+    if manifest.backend not in (CALIBRATED, *present.versions):
+        yield f"{manifest.backend} {manifest.version} is not installed here"
+    fits = any(gpu.name == manifest.gpu or manifest.portable for gpu in present.gpus)
+    able = any(manifest.runs_on(gpu.compute_capability) for gpu in present.gpus)
+    if manifest.backend == CALIBRATED or (fits and able) or (manifest.portable and not present.gpus):
+        return
+    here = ", ".join(f"{gpu.name} ({gpu.compute_capability})" for gpu in present.gpus) or "none that answers"
+    yield f"it is for {manifest.gpu or 'compute capability ' + ', '.join(manifest.targets)}; the GPU here is {here}"
