@@ -170,14 +170,28 @@ def _detection(settings: Settings, sources: Sequence[Source], progress: Progress
 
     spec = find_model(detect.model, detect.input_size, progress)
     engine = suited(engine_options(settings.engine, detect.input_size), [source.info for source in sources])
-    smaller = _smaller(settings, spec, engine, progress) if "smaller_model" in _rungs(settings.latency) else None
+    smaller = smaller_model(settings, spec, engine, progress)
     options = DetectorOptions(detect.confidence, detect.iou, detect.classes, detect.class_agnostic)
     return [Detector(spec, engine, options, Load(detect.every, detect.on_overload == "bypass", smaller))]
 
 
-def _smaller(
+def smaller_model(
     settings: Settings, spec: ModelSpec, engine: EngineOptions, progress: Progress | None
-) -> tuple[ModelSpec, EngineOptions]:
+) -> tuple[ModelSpec, EngineOptions] | None:
+    """Return the model of the ladder's last step, and how it is run; None where the ladder is not used to its end.
+
+    Args:
+        settings: of the run.
+        spec: the detector that it stands in for.
+        engine: how that one is run.
+        progress: called while a model is downloaded.
+
+    Raises:
+        ConfigError: none is named, and the detector's input has no size that could be made smaller.
+        ModelError: it is nowhere, damaged, or no detector.
+    """
+    if "smaller_model" not in _rungs(settings.latency):
+        return None
     if settings.detect.smaller_model is not None:
         return find_model(settings.detect.smaller_model, None, progress), replace(engine, input_size=None)
     height, width = engine.input_size or (spec.input.height, spec.input.width)

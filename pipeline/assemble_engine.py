@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 def engine_options(settings: EngineSettings, input_size: tuple[int, int] | None = None) -> EngineOptions:
     """Return the engine's part of the settings."""
     return EngineOptions(
-        settings.backend, settings.precision, settings.device, settings.threads, settings.requests, input_size
+        backend=settings.backend,
+        precision=settings.precision,
+        device=settings.device,
+        threads=settings.threads,
+        requests=settings.requests,
+        input_size=input_size,
+        batch=settings.batch,
+        cuda=settings.cuda,
+        cuda_graph=settings.cuda_graph,
     )
 
 

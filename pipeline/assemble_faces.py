@@ -69,9 +69,15 @@ def _checks(faces: FacesSettings, engine: EngineOptions, progress: Progress | No
     return stages
 
 
+def recognises(settings: Settings) -> bool:
+    """Whether faces are encoded, where they are looked for at all."""
+    events = settings.sinks.events
+    return settings.faces.gallery is not None or bool(events and events.encodings)
+
+
 def _recognition(settings: Settings, engine: EngineOptions, bypass: bool, progress: Progress | None) -> list[Stage]:
-    faces, events = settings.faces, settings.sinks.events
-    if faces.gallery is None and not (events and events.encodings):
+    faces = settings.faces
+    if not recognises(settings):
         return []
     from pipeline.infer.face_stages import RecogniseFaces, RecogniseOptions
 

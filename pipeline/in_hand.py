@@ -1,7 +1,8 @@
 """InHand: how many frames an AsyncStage takes at a time.
 
 A request is begun only when it can run, and a file's frame only when its result will find room, so that what waits,
-waits in the mailbox before, where a live source's frame gives way to a newer one.
+waits in the mailbox before, where a live source's frame gives way to a newer one. Where a request takes several frames,
+those that are waiting join the first; with `bypass` each has its own.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class InHand:
         self._claims: dict[str, int] = {}  # the oldest first, with the frames that made way for it
         self._frames: Counter[str] = Counter()
         self._working: Counter[str] = Counter()
+        self._requests = 0
         self._lock = threading.Lock()
 
     def fits(self, source: str) -> bool:
@@ -46,6 +48,10 @@ class InHand:
         if self._policies[source] == "latest":
             return self._frames[source] < PASSING and (self.bypass or self._has_slot)
         return self._has_slot and self._frames[source] < self._room(source)
+
+    def may_join(self, source: str) -> bool:
+        """Return whether a frame of a source may be taken besides others, into the request that is being begun."""
+        return self._frames[source] < (PASSING if self._policies[source] == "latest" else self._room(source))
 
     def may_work(self, source: str) -> bool:
         """Return whether a frame that was taken may also be worked on: there is a slot, and not all are its own.
@@ -72,16 +78,18 @@ class InHand:
 
     @property
     def _has_slot(self) -> bool:
-        return self._working.total() < self.in_flight
+        return self._requests < self.in_flight
 
-    def begin(self, source: str, is_worked_on: bool) -> None:
-        """Count a frame that was taken."""
+    def begin(self, source: str, is_worked_on: bool, *, joins: bool = False) -> None:
+        """Count a frame that was taken; `joins`: into the request of the one before."""
         with self._lock:
             self._frames[source] += 1
             self._working[source] += is_worked_on
+            self._requests += is_worked_on and not joins
 
-    def finish(self, source: str, was_worked_on: bool) -> None:
-        """Count a frame that was passed on."""
+    def finish(self, source: str, was_worked_on: bool, *, is_last: bool = True) -> None:
+        """Count a frame that was passed on; `is_last`: of its request."""
         with self._lock:
             self._frames[source] -= 1
             self._working[source] -= was_worked_on
+            self._requests -= was_worked_on and is_last

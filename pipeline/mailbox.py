@@ -130,12 +130,29 @@ class Mailbox(Generic[Item]):
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             with self._something:
-                while (item := self._take()) is None and not self.over:
+                while (item := self._take(self._may_leave)) is None and not self.over:
                     if not self._something.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
                         return None
             if item is not None and self._policies[item.source] == "every":
                 self._tell_of_room()
             if item is None or isinstance(item, Notice) or not self._is_stale(item):
+                return item
+            self._on_drop(item, "stale")
+
+    def get_waiting(self, may_take: Callable[[str], bool]) -> Item | None:
+        """Take the next item that is already there, of a source for which `may_take` says yes; lanes in turn.
+
+        Returns:
+            None where there is none. A notice is left for `get`.
+        """
+        while True:
+            with self._something:
+                item = self._take(lambda head: not isinstance(head, Notice) and may_take(head.source))
+            if item is None or isinstance(item, Notice):
+                return None
+            if self._policies[item.source] == "every":
+                self._tell_of_room()
+            if not self._is_stale(item):
                 return item
             self._on_drop(item, "stale")
 
@@ -205,12 +222,12 @@ class Mailbox(Generic[Item]):
     def _capacity_of(self, source: str) -> int:
         return self._every_capacity if self._policies[source] == "every" else self._capacity
 
-    def _take(self) -> Item | Notice | None:
+    def _take(self, may_leave: Callable[[Item | Notice], bool]) -> Item | Notice | None:
         for _ in range(len(self._turns)):
             source = self._turns[0]
             self._turns.rotate(-1)
             lane = self._lanes[source]
-            if not lane or self._is_held_back(source, lane[0]):
+            if not lane or not may_leave(lane[0]):
                 continue
             item = lane.popleft()
             if not isinstance(item, Notice):
@@ -221,8 +238,8 @@ class Mailbox(Generic[Item]):
             return item
         return None
 
-    def _is_held_back(self, source: str, item: Item | Notice) -> bool:
-        return not isinstance(item, Notice) and not self._may_pass(source)
+    def _may_leave(self, item: Item | Notice) -> bool:
+        return isinstance(item, Notice) or self._may_pass(item.source)
 
     def _oldest(self, source: str) -> Item | None:
         """Take the oldest item out of a lane, from between its notices."""

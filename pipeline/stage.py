@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from pipeline.frame import Frame
@@ -45,6 +46,8 @@ class AsyncStage(Stage, Generic[Ticket]):
 
     in_flight = 1
     """Requests that may wait to be collected, of all sources; read after `open`."""
+    batch = 1
+    """Most frames that one request may take, where so many are waiting; read after `open`. Not with `bypass`."""
     bypass = False
     """Whether frames of live sources pass without the work, instead of being dropped, while others are in flight."""
 
@@ -55,6 +58,10 @@ class AsyncStage(Stage, Generic[Ticket]):
     def submit(self, frame: Frame) -> Ticket:
         """Start the work on a frame; wait here if the engine has no room."""
         raise NotImplementedError
+
+    def submit_together(self, frames: Sequence[Frame]) -> Sequence[Ticket]:
+        """Start the work on up to `batch` frames, of any sources, as one request; return a ticket for each."""
+        return [self.submit(frame) for frame in frames]
 
     def collect(self, frame: Frame, ticket: Ticket) -> None:
         """Wait for the work's result and add it to the frame."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -65,6 +65,8 @@ class InFlight(Generic[Ticket]):
     ticket: Ticket | None
     started_at: float
     is_worked_on: bool = True
+    is_last: bool = True
+    """Whether no frame after it belongs to the same request."""
 
     @property
     def source(self) -> str:
@@ -207,16 +209,44 @@ class SubmitWorker(Worker[Frame]):
         self._stage.open()
         self._in_hand.in_flight = max(1, self._stage.in_flight)
         self._in_hand.bypass = self._stage.bypass
-        self._requests.grow(self._in_hand.in_flight)
-        self._make_room(self._in_hand.in_flight)
+        self._batch = 1 if self._stage.bypass else max(1, self._stage.batch)
+        frames = self._in_hand.in_flight * self._batch
+        self._requests.grow(frames)
+        self._make_room(frames)
+        if self._batch > 1:
+            self.inbox.grow(self._batch)
 
     def _work(self, frame: Frame) -> None:
         started, cpu = time.monotonic(), time.thread_time()
-        is_worked_on = self._stage.wants(frame) and self._in_hand.may_work(frame.source)
-        ticket = self._stage.submit(frame) if is_worked_on else None
+        taken, wanted = [frame], [self._begin(frame)]
+        try:
+            while any(wanted) and sum(wanted) < self._batch:
+                more = self.inbox.get_waiting(self._in_hand.may_join)
+                if more is None:
+                    break
+                taken.append(more)
+                wanted.append(self._begin(more, joins=True))
+            tickets = iter(self._submitted([each for each, is_wanted in zip(taken, wanted, strict=True) if is_wanted]))
+        except BaseException:
+            for each in taken[1:]:
+                self.inbox.drop(each, "stopped")  # the first one by the caller
+            raise
         self.times.cpu_s += time.thread_time() - cpu
-        self._in_hand.begin(frame.source, is_worked_on)
-        self._requests.put(InFlight(frame, ticket, started, is_worked_on))
+        last = max((place for place, is_wanted in enumerate(wanted) if is_wanted), default=0)
+        for place, (each, is_wanted) in enumerate(zip(taken, wanted, strict=True)):
+            ticket = next(tickets) if is_wanted else None
+            self._requests.put(InFlight(each, ticket, started, is_wanted, place == last))
+
+    def _begin(self, frame: Frame, *, joins: bool = False) -> bool:
+        """Count a frame that was taken; return whether it is to be worked on."""
+        is_worked_on = self._stage.wants(frame) and self._in_hand.may_work(frame.source)
+        self._in_hand.begin(frame.source, is_worked_on, joins=joins)
+        return is_worked_on
+
+    def _submitted(self, frames: Sequence[Frame]) -> Sequence[Any]:
+        if len(frames) > 1:
+            return self._stage.submit_together(frames)
+        return [self._stage.submit(frame) for frame in frames]
 
     def _close(self) -> None:
         self._requests.end()
@@ -257,7 +287,7 @@ class CollectWorker(Worker[InFlight[Any]]):
             frame.spans.append(Span(self.name, item.started_at, ended))
         frame.free_since = ended
         self._emit(frame)
-        self._in_hand.finish(frame.source, item.is_worked_on)
+        self._in_hand.finish(frame.source, item.is_worked_on, is_last=item.is_last)
         self._wake()
 
     def _end(self, source: str) -> None:

@@ -121,15 +121,29 @@ class EngineSettings(Section):
 
     backend: Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"] = Field(
         default="auto",
-        description="What runs the model (auto: OpenVINO, else ONNX Runtime; TensorRT is for a later version).",
+        description="What runs the model (auto: TensorRT, TensorRT-RTX, OpenVINO, ONNX Runtime, in this order).",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
         default="auto", description="Arithmetic (auto: what the model asks for, else the fastest that is safe here)."
     )
-    device: Text = Field(default="auto", description="Device of the backend, in its own words, such as CPU or cuda:0.")
+    device: Text = Field(
+        default="auto",
+        description="Where the model runs: CPU, or a GPU such as cuda:1 (auto: the first GPU, else the CPU).",
+    )
     threads: int | None = Field(default=None, ge=1, description="CPU threads for inference (null: all cores).")
     requests: int | None = Field(
         default=None, ge=1, description="Frames in flight at once (null: the backend chooses)."
+    )
+    batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most pictures at once that a GPU engine is built for (null: what suits the model).",
+    )
+    cuda: Literal["auto", "cuda-python", "pycuda"] = Field(
+        default="auto", description="Library that reaches the GPU (auto: cuda-python, else pycuda)."
+    )
+    cuda_graph: bool = Field(
+        default=True, description="Record a GPU's work for a batch size once, and launch it as a whole from then on."
     )
 
     @field_validator("precision")
@@ -140,6 +154,8 @@ class EngineSettings(Section):
             raise wrong("does not work with backend onnxruntime: use fp32")
         if backend == "openvino" and precision in ("fp16", "int8"):
             raise wrong("does not work with backend openvino: on a CPU use bf16 or fp32")
+        if backend in ("tensorrt", "tensorrt-rtx") and precision == "bf16":
+            raise wrong(f"does not work with backend {backend}: use fp32, fp16 or int8")
         return precision
 
 
@@ -272,7 +288,7 @@ class RecordSettings(Section):
     shorthand = "path"
     path: VideoPath = Field(description="Video file, .mp4; of several sources each gets its own: out-<source>.mp4.")
     encoder: Literal["auto", "libx264", "h264_nvenc"] = Field(
-        default="auto", description="H.264 encoder (auto: libx264)."
+        default="auto", description="H.264 encoder (auto: libx264, also in place of one that does not work here)."
     )
     preset: X264Preset = Field(default="superfast", description="Preset of libx264: slower makes smaller files.")
     crf: int = Field(default=23, ge=0, le=51, description="Constant rate factor: 0 is best and largest, 51 worst.")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from engines.engine import Engine, EngineOptions, Outputs, Pending, open_engine
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Frame
+from pipeline.infer.decisions import judge_of
 from pipeline.infer.letterbox import Letterbox, Letterboxes
 from pipeline.postprocess import heads
 from pipeline.postprocess.nms import nms
@@ -81,6 +82,10 @@ class PictureDetector:
         """Cut the model's input; the array is reused for the next picture of this size."""
         return self._inputs.cut(picture)
 
+    def start(self, pictures: Sequence[Picture]) -> tuple[list[Letterbox], Pending]:
+        """Start one request on pictures of any sizes."""
+        return self._inputs.start(self.engine, pictures)
+
     def read(self, outputs: Outputs, plan: Letterbox) -> Detections:
         """Turn the engine's outputs into detections in frame pixels: filter, decode, NMS, map back, clip.
 
@@ -102,13 +107,42 @@ class PictureDetector:
         return self.read(self.engine.infer(buffer[None]), plan)
 
 
-@dataclass(frozen=True)
-class Work:
+class Request:
+    """A request on one or more frames, whose outputs are waited for once."""
+
+    def __init__(self, pending: Pending, frames: int) -> None:
+        self._pending = pending
+        self._frames = frames
+        self._outputs: Outputs = {}
+        self._error: BaseException | None = None
+        self._collected = False
+
+    def outputs_of(self, place: int) -> Outputs:
+        """Return what the model says of one of the frames.
+
+        Raises:
+            EngineError: the request failed, for all of its frames.
+        """
+        if not self._collected:
+            self._collected = True
+            try:
+                self._outputs = self._pending.result()
+            except BaseException as error:
+                self._error = error
+        if self._error is not None:
+            raise self._error
+        if self._frames == 1:
+            return self._outputs
+        return {name: array[place : place + 1] for name, array in self._outputs.items()}
+
+
+class Work(NamedTuple):
     """A frame that a model is working on."""
 
     detector: PictureDetector
     plan: Letterbox
-    pending: Pending
+    request: Request
+    place: int
 
 
 @dataclass(frozen=True)
@@ -161,8 +195,11 @@ class Detector(AsyncStage[Work]):
     def open(self) -> None:
         """Compile the models."""
         for spec, options in self._models:
-            self._detectors.append(PictureDetector(spec, open_engine(spec, options), self._options))
+            options = replace(options, candidates=heads.candidates(spec.head))
+            engine = open_engine(spec, options, judge_of(spec))
+            self._detectors.append(PictureDetector(spec, engine, self._options))
         self.in_flight = self._detectors[0].engine.requests
+        self.batch = min(detector.engine.batch for detector in self._detectors)
 
     def wants(self, frame: Frame) -> bool:
         """Return whether it is the frame's turn."""
@@ -172,13 +209,19 @@ class Detector(AsyncStage[Work]):
 
     def submit(self, frame: Frame) -> Work:
         """Start detection in one frame."""
+        return self.submit_together([frame])[0]
+
+    def submit_together(self, frames: Sequence[Frame]) -> list[Work]:
+        """Start detection in frames that were waiting at the same time."""
         detector = self._detectors[-1 if self.uses_smaller else 0]
-        plan, buffer = detector.letterbox(frame.picture)
-        return Work(detector, plan, detector.engine.submit(buffer[None]))
+        plans, pending = detector.start([frame.picture for frame in frames])
+        request = Request(pending, len(frames))
+        return [Work(detector, plan, request, place) for place, plan in enumerate(plans)]
 
     def collect(self, frame: Frame, ticket: Work) -> None:
         """Add the detections."""
-        frame.detections = ticket.detector.read(ticket.pending.result(), ticket.plan)
+        outputs = ticket.request.outputs_of(ticket.place)
+        frame.detections = ticket.detector.read(outputs, ticket.plan)
         frame.labels = ticket.detector.labels
         self._last[frame.source] = frame.detections, frame.labels
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from engines.engine import EngineInfo, EngineOptions, Pending, open_engine
 from pipeline.faces import Faces
+from pipeline.infer.decisions import judge_of
 from pipeline.infer.letterbox import Letterbox, Letterboxes
 from pipeline.infer.sized_engines import SizedEngine, SizedEngines, declared_size
 from pipeline.picture import Picture, Rectangle, cropped
@@ -121,7 +122,7 @@ class FaceFinder:
         """
         self.spec, self.options = spec, options or FinderOptions()
         self.requests = engine.requests or (engine.threads or os.cpu_count() or 1) + 1
-        self._engines = SizedEngines(spec, replace(engine, requests=self.requests), self._reader)
+        self._engines = SizedEngines(spec, replace(engine, requests=self.requests), self._reader, judge=judge_of(spec))
 
     def _reader(self, shapes: Mapping[str, tuple[int, ...]], size: tuple[int, int]) -> AtSize:
         head = face_heads.choose(self.spec.head, shapes, size)
@@ -158,9 +159,9 @@ class FaceFinder:
         """
         sized = self._engines.at(self.size_for(picture.height, picture.width))
         part = (0, 0, picture.width, picture.height) if region is None else _part(picture, region)
-        plan, buffer = sized.reader.inputs.cut(picture if region is None else cropped(picture, part))
-        pending = self._engines.submit(sized, buffer[None])
-        return Search((picture.height, picture.width), part[:2], plan, sized, pending)
+        seen = picture if region is None else cropped(picture, part)
+        plans, pending = self._engines.submit(sized, lambda engine: sized.reader.inputs.start(engine, [seen]))
+        return Search((picture.height, picture.width), part[:2], plans[0], sized, pending)
 
     def collect(self, search: Search) -> Faces:
         """Wait for the faces, in frame pixels: filtered, after NMS, clipped, best first."""

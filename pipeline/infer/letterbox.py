@@ -2,7 +2,8 @@
 
 The picture is resized to fit and the rest is padded. Width and height have a scale each, that of the rounded size
 really used, so boxes map back exactly also for odd sizes. Where the frame has YUV planes, the three planes are
-resized first and only the small picture is converted to BGR: the full-size conversion never happens.
+resized first and only the small picture is converted to BGR: the full-size conversion never happens. An engine on a
+GPU may do all of this itself; it then gets the frame as it is.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from engines.engine import CutsFrames, Engine, Uncut
 from pipeline.picture import yuv_to_bgr
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engines.engine import Pending
     from engines.spec import Fit
     from pipeline.arrays import FloatArray, Image
     from pipeline.picture import Picture, Planes
@@ -65,6 +70,14 @@ class Letterbox:
         else:
             place[:] = _resize_planes(picture.planes, (width, height))
 
+    def uncut(self, picture: Picture, pad: int) -> Uncut:
+        """Return the whole picture with what an engine needs to do the same as `blank` and `cut`."""
+        planes = picture.planes
+        if planes is None:
+            return Uncut((picture.bgr,), self.content, self.offset, pad)
+        to_bgr = yuv_to_bgr(planes.matrix, planes.full_range)
+        return Uncut((planes.y, planes.u, planes.v), self.content, self.offset, pad, to_bgr)
+
     def to_source(self, boxes: FloatArray) -> FloatArray:
         """Map (N, 4) xyxy boxes from the model's input to the frame; not clipped."""
         return self.points_to_source(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
@@ -96,15 +109,36 @@ class Letterboxes:
 
     def cut(self, picture: Picture) -> tuple[Letterbox, Image]:
         """Cut the model's input, H x W x 3 uint8 BGR; the array is reused for the next picture of this size."""
+        plan, buffer = self._at(picture)
+        plan.cut(picture, buffer)
+        return plan, buffer
+
+    def start(self, engine: Engine, pictures: Sequence[Picture]) -> tuple[list[Letterbox], Pending]:
+        """Start one request on pictures of any sizes; their pixels may be let go at once.
+
+        They are cut by the engine where it does that, else here.
+        """
+        if isinstance(engine, CutsFrames) and engine.cuts_frames:
+            plans = [self._at(picture)[0] for picture in pictures]
+            frames = [plan.uncut(picture, self._pad) for plan, picture in zip(plans, pictures, strict=True)]
+            return plans, engine.submit_frames(frames)
+        if len(pictures) == 1:
+            plan, buffer = self.cut(pictures[0])
+            return [plan], engine.submit(buffer[None])
+        plans, batch = [], np.empty((len(pictures), *self._target, 3), np.uint8)
+        for place, picture in zip(batch, pictures, strict=True):
+            plan, place[:] = self.cut(picture)
+            plans.append(plan)
+        return plans, engine.submit(batch)
+
+    def _at(self, picture: Picture) -> tuple[Letterbox, Image]:
         size = (picture.height, picture.width)
         if size not in self._kept:
             if len(self._kept) >= SIZES_KEPT:
                 self._kept.clear()
             plan = Letterbox.plan(size, self._target, self._fit)
             self._kept[size] = plan, plan.blank(self._pad)
-        plan, buffer = self._kept[size]
-        plan.cut(picture, buffer)
-        return plan, buffer
+        return self._kept[size]
 
 
 def _resize_planes(planes: Planes, size: tuple[int, int]) -> Image:

@@ -20,13 +20,14 @@ from engines.errors import BackendUnavailable, EngineError, UnknownHead
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from engines.engine import Batch
+    from engines.parity import Judge
     from engines.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 
 Size = tuple[int, int]
 Reader = TypeVar("Reader")
+Started = TypeVar("Started")
 
 PLACEHOLDER = 128
 """A side that a file declares smaller than this is what its exporter happened to write, not what it was made for."""
@@ -50,6 +51,7 @@ class SizedEngines(Generic[Reader]):
         options: EngineOptions,
         reader: Callable[[Mapping[str, tuple[int, ...]], Size], Reader],
         keep: int = 8,
+        judge: Judge | None = None,
     ) -> None:
         """Nothing is compiled here.
 
@@ -59,7 +61,9 @@ class SizedEngines(Generic[Reader]):
             reader: makes what reads the outputs, from their shapes and the input's size; it raises UnknownHead where
                 they cannot be read.
             keep: engines kept; more only while all of them work.
+            judge: how a compiled engine's outputs are compared with its file's.
         """
+        self._judge = judge
         self._spec, self._options, self._make_reader, self._keep = spec, options, reader, keep
         self._lock = threading.Lock()
         self._open: OrderedDict[Size, SizedEngine[Reader]] = OrderedDict()
@@ -94,12 +98,12 @@ class SizedEngines(Generic[Reader]):
             sized.engine.close()
         return opened
 
-    def submit(self, sized: SizedEngine[Reader], batch: Batch) -> Pending:
-        """Start a request; the engine stays open until `collect`."""
+    def submit(self, sized: SizedEngine[Reader], start: Callable[[Engine], Started]) -> Started:
+        """Let `start` begin a request; the engine stays open until `collect`."""
         with self._lock:
             sized.in_flight += 1
         try:
-            return sized.engine.submit(batch)
+            return start(sized.engine)
         except BaseException:
             self._done(sized)
             raise
@@ -125,7 +129,7 @@ class SizedEngines(Generic[Reader]):
         return True
 
     def _compile(self, size: Size) -> SizedEngine[Reader]:
-        engine = open_engine(self._spec, replace(self._options, input_size=size))
+        engine = open_engine(self._spec, replace(self._options, input_size=size), self._judge)
         try:
             blank = np.full((1, *engine.input_size, 3), self._spec.input.pad, np.uint8)
             outputs = engine.infer(blank)  # also the warm-up: a first request is the slowest

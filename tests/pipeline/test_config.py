@@ -65,7 +65,11 @@ def test_an_empty_file_or_section_has_the_defaults(text: str) -> None:
         ("detect: {input_size: [384, 640]}", "detect.input_size", (384, 640)),
         ("detect: {model: 2024-01-01}", "detect.model", "2024-01-01"),
         ("detect: {model: 1:30}", "detect.model", "1:30"),
-        ("engine: {backend: tensorrt, precision: bf16}", "engine.precision", "bf16"),
+        ("engine: {backend: tensorrt, precision: int8}", "engine.precision", "int8"),
+        ("engine: {backend: tensorrt-rtx, precision: fp16}", "engine.precision", "fp16"),
+        ("engine: {precision: bf16}", "engine.precision", "bf16"),
+        ("engine: {cuda: pycuda, cuda_graph: off}", "engine.cuda_graph", False),
+        ("engine: {batch: 8}", "engine.batch", 8),
         ("sinks: {record: a.MP4}", "sinks.record.path", Path("a.MP4")),
         ("sinks: {record: {path: a.mp4, crf: 51}}", "sinks.record.crf", 51),
         ("sinks: {window: on}", "sinks.window.title", "frameloom"),
@@ -320,6 +324,25 @@ MISTAKES = {
         "use fp32\n"
         "    1 | engine: {backend: onnxruntime, precision: bf16}\n"
         "      |                                           ^^^^",
+    ),
+    "TensorRT in bf16": (
+        "engine: {backend: tensorrt-rtx, precision: bf16}",
+        "config.yaml:1:44: engine.precision: 'bf16' does not work with backend tensorrt-rtx: "
+        "use fp32, fp16 or int8\n"
+        "    1 | engine: {backend: tensorrt-rtx, precision: bf16}\n"
+        "      |                                            ^^^^",
+    ),
+    "no picture at once": (
+        "engine: {batch: 0}",
+        "config.yaml:1:17: engine.batch: 0 is too small: at least 1 [whole number from 1 or null]\n"
+        "    1 | engine: {batch: 0}\n"
+        "      |                 ^",
+    ),
+    "another CUDA library": (
+        "engine: {cuda: cupy}",
+        "config.yaml:1:16: engine.cuda: 'cupy' is not one of the choices [auto|cuda-python|pycuda]\n"
+        "    1 | engine: {cuda: cupy}\n"
+        "      |                ^^^^",
     ),
     "one name twice": (
         "sources:\n  - {url: a, name: x}\n  - {url: b, name: x}",

@@ -64,7 +64,7 @@ def test_of_more_sizes_than_are_kept_the_one_not_used_for_longest_is_closed(
 
 def test_an_engine_with_a_request_in_flight_is_closed_only_after_it(sized: SizedEngines[tuple[int, ...]]) -> None:
     busy = sized.at((32, 32))
-    pending = sized.submit(busy, blank(32, 32))
+    pending = sized.submit(busy, lambda engine: engine.submit(blank(32, 32)))
     others = [sized.at((32, 64)), sized.at((32, 96))]
     assert [works(each) for each in (busy, *others)] == [True, False, True]
     assert sized.collect(busy, pending)["heat"].shape == (1, 1, 8, 8)
@@ -75,7 +75,7 @@ def test_an_engine_with_a_request_in_flight_is_closed_only_after_it(sized: Sized
 def test_a_request_that_fails_is_not_in_flight(sized: SizedEngines[tuple[int, ...]]) -> None:
     first = sized.at((32, 32))
     with pytest.raises(ValueError, match="uint8"):
-        sized.submit(first, blank(32, 64))
+        sized.submit(first, lambda engine: engine.submit(blank(32, 64)))
     assert first.in_flight == 0
 
 

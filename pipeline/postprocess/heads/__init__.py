@@ -11,7 +11,14 @@ from pipeline.postprocess.layouts import choose_head
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from engines.engine import Candidates
+
 HEADS: tuple[Head, ...] = (YOLOX(),)
+
+
+def candidates(name: str | None) -> Candidates | None:
+    """Return what of the outputs of a model with this head is worth copying back from a GPU; None: all."""
+    return next((head.candidates for head in HEADS if head.name == name), None)
 
 
 def choose(name: str | None, shapes: Mapping[str, tuple[int, ...]], size: tuple[int, int]) -> Head:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from engines.engine import Outputs
+    from engines.engine import Candidates, Outputs
     from engines.spec import InputSpec
     from pipeline.frame import Detections
 
@@ -22,6 +22,8 @@ class Head(Protocol):
     """Whether the output still holds several boxes per object."""
     input: InputSpec
     """How models with this head are fed, where nothing else says so."""
+    candidates: Candidates | None
+    """What of the output is worth copying back from a GPU; None: all of it."""
 
     def matches(self, shapes: Mapping[str, tuple[int, ...]], size: tuple[int, int]) -> bool:
         """Whether outputs of these shapes, for an input of `size` (height, width), have this layout."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engines.engine import Candidates
 from engines.spec import InputSpec
 from pipeline.arrays import FloatArray
 from pipeline.frame import Detections
@@ -30,6 +31,7 @@ class YOLOX:
     layout = "one output [1, cells of strides 8, 16, 32, 5 + classes]"
     needs_nms = True
     input = InputSpec(colour="bgr", fit="letterbox-topleft", pad=114)
+    candidates: Candidates | None = Candidates(classes=5, objectness=4)
 
     def matches(self, shapes: Mapping[str, tuple[int, ...]], size: tuple[int, int]) -> bool:
         """Whether there is one output with a row per cell."""
