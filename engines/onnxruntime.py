@@ -30,6 +30,8 @@ QUIET = 3
 class ONNXRuntimeEngine:
     """A model run by ONNX Runtime; see `engines.engine.Engine` for the methods."""
 
+    batch = 1
+
     def __init__(self, spec: ModelSpec, options: EngineOptions) -> None:
         """Load; see `engines.engine.open_engine` for what is raised."""
         try:

@@ -43,6 +43,8 @@ def shared_core() -> ov.Core:
 class OpenVINOEngine:
     """A model compiled by OpenVINO for the CPU; see `engines.engine.Engine` for the methods."""
 
+    batch = 1
+
     def __init__(self, spec: ModelSpec, options: EngineOptions) -> None:
         """Compile; see `engines.engine.open_engine` for what is raised."""
         self._spec = spec

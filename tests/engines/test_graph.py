@@ -144,14 +144,16 @@ def test_an_open_size_must_be_said(tmp_path: Path) -> None:
         InputSpec(colour="bgr", std=(255, 255, 255)),
     ],
 )
-def test_nodes_for_uint8_pictures_do_what_numpy_does(input_spec: InputSpec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cast_first", [False, True])
+def test_nodes_for_uint8_pictures_do_what_numpy_does(cast_first: bool, input_spec: InputSpec, tmp_path: Path) -> None:
     model = graph.load(identity(tmp_path, ("n", 3, 8, 6)))
-    take_uint8_pictures(model, input_spec)
+    take_uint8_pictures(model, input_spec, cast_first=cast_first)
     onnx.checker.check_model(model)
     batch = pixels(2, 8, 6, 3).astype(np.uint8)
     expected = (batch if input_spec.colour == "bgr" else batch[..., ::-1]).astype(float)
     expected = ((expected - input_spec.mean) / input_spec.std).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(run(model, batch)[0], expected, rtol=1e-5, atol=1e-5)
+    assert model.graph.node[0].op_type == ("Cast" if cast_first else "Transpose")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,235 @@
+"""LoadedPlan: a plan that TensorRT has accepted, and what it says about itself: pictures, outputs, batches.
+
+TensorRT reports failures as None or False and lines in its log; here they become errors that carry those lines. A plan
+may hold code for the host: that is never allowed to run (`engine_host_code_allowed` stays False).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.candidates import CANDIDATES, ROWS
+from engines.errors import EngineError, EngineStale
+from engines.graph import load
+from engines.tensorrt.flavour import device_memory
+from engines.tensorrt.log import collecting_logger
+from engines.tensorrt.outputs import Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from engines.spec import ModelSpec
+    from engines.tensorrt.flavour import Flavour
+    from engines.tensorrt.graphs import Shapes
+
+logger = logging.getLogger(__name__)
+
+DTYPES: dict[str, type[np.generic]] = {
+    "FLOAT": np.float32,
+    "HALF": np.float16,
+    "INT64": np.int64,
+    "INT32": np.int32,
+    "INT8": np.int8,
+    "UINT8": np.uint8,
+    "BOOL": np.bool_,
+}
+"""TensorRT's names of types that numpy has, too."""
+
+
+class LoadedPlan:
+    """A plan on the GPU. Contexts are made of it; they must be gone before `release`."""
+
+    def __init__(self, spec: ModelSpec, plan: bytes, flavour: Flavour) -> None:
+        """Load; the GPU's context must be current.
+
+        Raises:
+            EngineStale: the runtime refuses the plan, or it was not made by this project.
+            ModelError: the model's file cannot be read.
+        """
+        self.name = spec.name
+        self._trt = flavour.trt
+        self._engine: Any = None
+        try:
+            self._load(spec, plan, flavour)
+        except BaseException:
+            self.release()
+            raise
+
+    def _load(self, spec: ModelSpec, plan: bytes, flavour: Flavour) -> None:
+        self._log = collecting_logger(flavour.trt)
+        self._making = threading.Lock()
+        self._runtime = flavour.trt.Runtime(self._log)
+        if flavour.backend == "tensorrt-rtx":
+            self._check_validity(plan)
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise self._stale(f"is not accepted by {flavour.backend} {flavour.version}, build it again: {self.said()}")
+        self._create = self._maker(flavour)
+        self.input, outputs = self._tensors()
+        self.types = {name: self._type_of(name) for name in (self.input, *outputs)}
+        self.most, self.input_size = self._pictures()
+        shown = tuple(sorted((name for name in outputs if name not in (CANDIDATES, ROWS)), key=_place_in(spec)))
+        if not shown:
+            raise self._stale("has no outputs; build it again")
+        self.outputs = outputs
+        self.largest = self._largest()
+        self.wanted = Wanted(shown, {CANDIDATES, ROWS} <= set(outputs))
+
+    def _stale(self, what: str) -> EngineStale:
+        return EngineStale(f"the plan of {self.name} {what}")
+
+    def _check_validity(self, plan: bytes) -> None:
+        validity, bits = self._runtime.get_engine_validity(plan)
+        if validity == self._trt.EngineValidity.INVALID:
+            known = self._trt.EngineInvalidityDiagnostics.__members__
+            reasons = [name for name, bit in known.items() if int(bits) & int(bit.value)]
+            why = f" ({', '.join(reasons)})" if reasons else ""
+            raise self._stale(f"is not valid on this GPU{why}, build it again: {self.said()}")
+        if validity == self._trt.EngineValidity.SUBOPTIMAL:
+            logger.info("the plan of %s would be faster if it were built for this GPU", self.name)
+
+    def _maker(self, flavour: Flavour) -> Any:
+        """Return what makes contexts whose scratch memory is given to them.
+
+        TensorRT-RTX compiles kernels when it runs. A recorded graph keeps those it was recorded with, so the ones for
+        a shape are compiled before its first run (EAGER), and the contexts share what has been compiled.
+        """
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if flavour.backend != "tensorrt-rtx":
+            return lambda: self._engine.create_execution_context(strategy)
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        config.dynamic_shapes_kernel_specialization_strategy = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.set_runtime_cache(config.create_runtime_cache())
+        return lambda: self._engine.create_execution_context(config)
+
+    def _tensors(self) -> tuple[str, tuple[str, ...]]:
+        names = [self._engine.get_tensor_name(number) for number in range(self._engine.num_io_tensors)]
+        is_input = {name: self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT for name in names}
+        inputs = [name for name in names if is_input[name]]
+        if len(inputs) != 1:
+            raise self._stale(f"takes {inputs}, not pictures alone; build it again")
+        return inputs[0], tuple(name for name in names if not is_input[name])
+
+    def _type_of(self, name: str) -> npt.DTypeLike:
+        kind = self._engine.get_tensor_dtype(name).name
+        if kind not in DTYPES:
+            raise self._stale(f"has {kind} values in {name!r}; build it again")
+        return DTYPES[kind]
+
+    def _pictures(self) -> tuple[int, tuple[int, int]]:
+        """Return the most pictures at once, and their height and width."""
+        shape = tuple(self._engine.get_tensor_shape(self.input))
+        if len(shape) != 4 or shape[3] != 3 or min(shape[1:]) < 1 or self.types[self.input] is not np.uint8:
+            took = f"{np.dtype(self.types[self.input])} {shape}"
+            raise self._stale(f"takes {took}, not uint8 pictures; build it again")
+        most = shape[0] if shape[0] > 0 else next(iter(self._engine.get_tensor_profile_shape(self.input, 0)[2]))
+        return most, (shape[1], shape[2])
+
+    def _largest(self) -> Shapes:
+        """Return the shapes of all tensors for as many pictures as there may be."""
+        context = self.create_context()
+        try:
+            return context.set_count(self.most)
+        finally:
+            context.release()
+
+    def bytes_of(self, name: str, shape: tuple[int, ...]) -> int:
+        """Return the size of a tensor of this shape."""
+        return math.prod(shape) * np.dtype(self.types[name]).itemsize
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Device memory that a context needs while it runs."""
+        return device_memory(self._engine)
+
+    def create_context(self) -> PlanContext:
+        """Return an execution context without scratch memory.
+
+        Raises:
+            EngineError: there is no memory for it.
+        """
+        with self._making:
+            context = self._create()
+        if context is None:
+            raise EngineError(f"TensorRT made no execution context for {self.name}: {self.said()}")
+        return PlanContext(self, context)
+
+    def said(self) -> str:
+        """Return what TensorRT has logged since it was last asked."""
+        words: str = self._log.words()
+        return words
+
+    def release(self) -> None:
+        """Give the plan back: the engine, then the runtime that made it."""
+        self._create = None
+        self._engine = None
+        self._runtime = None
+
+
+def _place_in(spec: ModelSpec) -> Callable[[str], int]:
+    """Return a key that sorts outputs as the model's file has them: a plan keeps names, and promises no order."""
+    names = [output.name for output in load(spec.path).graph.output]
+    return lambda name: names.index(name) if name in names else len(names)
+
+
+class PlanContext:
+    """An execution context of a plan.
+
+    `release` gives it back whoever still knows this object: a traceback does, and TensorRT's own object must be gone
+    before the plan, and while the GPU's context is there.
+    """
+
+    def __init__(self, plan: LoadedPlan, context: Any) -> None:
+        """Wrap TensorRT's object; nobody else may keep it."""
+        self._plan = plan
+        self._context = context
+
+    def use(self, scratch: int, addresses: dict[str, int]) -> None:
+        """Say where scratch memory (`scratch_bytes`) and all tensors are on the device.
+
+        Raises:
+            EngineError: an address is refused.
+        """
+        if hasattr(self._context, "set_device_memory"):
+            self._context.set_device_memory(scratch, self._plan.scratch_bytes)
+        else:  # TensorRT 10.0
+            self._context.device_memory = scratch
+        for name, address in addresses.items():
+            if not self._context.set_tensor_address(name, address):
+                raise EngineError(f"TensorRT refused the address of {name!r} of {self._plan.name}: {self._plan.said()}")
+
+    def set_count(self, count: int) -> Shapes:
+        """Set it to this many pictures and return the shapes of all tensors.
+
+        Raises:
+            EngineError: the plan does not take so many.
+        """
+        plan = self._plan
+        if not self._context.set_input_shape(plan.input, (count, *plan.input_size, 3)):
+            raise EngineError(f"TensorRT refused {count} pictures of {plan.name}: {plan.said()}")
+        shapes = {name: tuple(self._context.get_tensor_shape(name)) for name in plan.types}
+        for name, found in shapes.items():
+            if min(found, default=1) < 0:
+                raise EngineError(f"the size of {name!r} of {plan.name} depends on the picture: {found}")
+        return shapes
+
+    def run(self, stream: int) -> None:
+        """Put a run on a stream.
+
+        Raises:
+            EngineError: it could not even be started.
+        """
+        if not self._context.execute_async_v3(stream):
+            raise EngineError(f"TensorRT failed to run {self._plan.name}: {self._plan.said()}")
+
+    def release(self) -> None:
+        """Give it back; it must not be running."""
+        self._context = None

@@ -1,0 +1,94 @@
+"""What TensorRT says is kept where it is a warning or an error, and told to the thread that caused it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import pytest
+
+from engines.tensorrt.log import MOST_LINES, collecting_logger
+
+
+@pytest.fixture
+def trt() -> Any:
+    return pytest.importorskip("tensorrt_rtx")
+
+
+@pytest.fixture
+def log(trt: Any) -> Any:
+    return collecting_logger(trt)
+
+
+def elsewhere(call: Any) -> Any:
+    """Call it on another thread."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(call()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def test_errors_are_its_words_each_once_and_warnings_where_there_are_none(trt: Any, log: Any) -> None:
+    severity = trt.ILogger.Severity
+    log.log(severity.WARNING, "slow")
+    log.log(severity.ERROR, "no kernel ")
+    log.log(severity.ERROR, "no kernel ")
+    log.log(severity.INTERNAL_ERROR, "broken")
+    assert log.words() == "no kernel; broken"
+    assert log.words() == "it gave no reason"
+    log.log(severity.WARNING, "slow")
+    assert log.words() == "slow"
+
+
+def test_there_is_one_logger_and_it_begins_with_nothing(trt: Any, log: Any) -> None:
+    log.log(trt.ILogger.Severity.ERROR, "of an engine before")
+    assert collecting_logger(trt) is log
+    assert log.words() == "it gave no reason"
+
+
+def test_builders_and_runtimes_that_live_at_once_do_not_lose_each_others_lines(trt: Any) -> None:
+    first = trt.Builder(collecting_logger(trt))
+    log = collecting_logger(trt)
+    second = trt.Builder(log)
+    assert log.words() == "it gave no reason"  # no warning of a logger that differs
+    network = second.create_network(0)
+    parser = trt.OnnxParser(network, log)
+    del first
+    assert not parser.parse(b"not a model")
+    assert "Failed to parse" in log.words()
+
+
+def test_each_thread_hears_what_it_caused_and_all_what_tensorrts_own_threads_say(trt: Any, log: Any) -> None:
+    error = trt.ILogger.Severity.ERROR
+
+    def another_user() -> str:
+        theirs = collecting_logger(trt)
+        theirs.log(error, "theirs")
+        return str(theirs.words())
+
+    log.log(error, "ours")
+    elsewhere(lambda: log.log(error, "of a thread of TensorRT"))
+    assert "theirs" in elsewhere(another_user)
+    log.log(error, "ours again")
+    assert {"ours", "ours again"} <= set(log.words().split("; "))
+
+
+def test_a_long_run_does_not_fill_memory(trt: Any, log: Any) -> None:
+    for number in range(10 * MOST_LINES):
+        log.log(trt.ILogger.Severity.WARNING, f"warning {number}")
+    lines = log.words().split("; ")
+    assert len(lines) <= MOST_LINES
+    assert lines[-1] == f"warning {10 * MOST_LINES - 1}"
+
+
+def test_information_goes_to_the_log_at_level_debug_and_what_is_less_nowhere(
+    trt: Any, log: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    severity = trt.ILogger.Severity
+    with caplog.at_level(logging.DEBUG, "engines.tensorrt.log"):
+        log.log(severity.INFO, "100 % done")
+        log.log(severity.VERBOSE, "a thousand lines")
+        log.log(severity.WARNING, "slow")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("DEBUG", "100 % done")]
