@@ -1,47 +1,28 @@
 """What `frameloom doctor` looks at: each check is one small function that returns what it saw and what to do.
 
-Nothing is constructed that may bring the process down: TensorRT's objects do without a driver, OpenCV's windows
-do without a display. Every library is imported inside its own check, so that a broken one is one line of the answer.
+Nothing is constructed that may bring the process down: OpenCV's windows do without a display, TensorRT's objects
+without a driver (`checks_gpu`). Every library is imported inside its own check, so that a broken one is one line of
+the answer.
 """
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.metadata
 import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Status = Literal["ok", "missing", "problem"]
+from tools import checks_gpu
+from tools.check import Check
 
-TENSORRT_FLAVOURS = ("tensorrt", "tensorrt_rtx", "tensorrt_lean", "tensorrt_dispatch")
 DECODERS = ("h264", "hevc", "av1", "mpeg4", "mjpeg")
 DEFAULT_MODEL = "yolox-nano"
 SMALLEST_PYTHON = (3, 10)
 MIB = 1 << 20
-
-
-@dataclass(frozen=True)
-class Check:
-    """What one check saw."""
-
-    name: str
-    status: Status
-    text: str
-    advice: str = ""
-    """What to do or to install, where something is missing."""
-    essential: bool = False
-    """Whether nothing works without it."""
-
-    @property
-    def broken(self) -> bool:
-        """Whether this alone keeps Frameloom from running."""
-        return self.essential and self.status != "ok"
 
 
 def run_checks() -> Iterator[Check]:
@@ -116,52 +97,6 @@ def _onnxruntime() -> Check:
     except ImportError as error:
         return Check("onnxruntime", "missing", str(error), "pip install onnxruntime")
     return Check("onnxruntime", "ok", f"{onnxruntime.__version__}; CPU: fp32")
-
-
-def _tensorrt() -> Iterator[Check]:
-    flavours = {name: tensorrt_version(name) for name in TENSORRT_FLAVOURS}
-    complete = [f"{name} {version}" for name, version in flavours.items() if version is not None]
-    if complete:
-        yield Check("tensorrt", "ok", ", ".join(complete))
-    else:
-        text = "no flavour has Builder, Runtime and __version__"
-        yield Check("tensorrt", "missing", text, "with an NVIDIA GPU: pip install 'frameloom[rtx]'")
-
-
-def tensorrt_version(module: str) -> str | None:
-    """Return the version of a TensorRT flavour; None where it is missing, incomplete (lean) or only stubs."""
-    try:
-        flavour = importlib.import_module(module)
-    except Exception:  # ImportError, and OSError where one of its libraries is missing
-        return None
-    return (
-        str(flavour.__version__)
-        if all(hasattr(flavour, name) for name in ("Builder", "Runtime", "__version__"))
-        else None
-    )
-
-
-def _gpu() -> Iterator[Check]:
-    devices, reason = cuda_devices()
-    if devices:
-        yield Check("gpu", "ok", f"{devices} NVIDIA device{'s' if devices > 1 else ''}, {reason}")
-    else:
-        yield Check("gpu", "missing", reason, "only for TensorRT: install the NVIDIA driver; a CPU is enough to run")
-
-
-def cuda_devices(library: str = "libcuda.so.1") -> tuple[int, str]:
-    """Ask the driver itself how many GPUs there are; return that, and the driver's version or why there is none."""
-    try:
-        driver = ctypes.CDLL(library)
-    except OSError as error:
-        return 0, f"no NVIDIA driver ({error})"
-    count, version = ctypes.c_int(), ctypes.c_int()
-    if code := driver.cuInit(0):
-        return 0, f"the NVIDIA driver does not start (cuInit: {code})"
-    if code := driver.cuDeviceGetCount(ctypes.byref(count)):
-        return 0, f"the NVIDIA driver lists no devices (cuDeviceGetCount: {code})"
-    driver.cuDriverGetVersion(ctypes.byref(version))
-    return count.value, f"driver for CUDA {version.value // 1000}.{version.value % 1000 // 10}"
 
 
 def _cpu() -> Iterator[Check]:
@@ -293,8 +228,10 @@ CHECKS: tuple[Callable[[], Iterator[Check]], ...] = (
     _libraries,
     _ffmpeg,
     _backends,
-    _tensorrt,
-    _gpu,
+    checks_gpu.gpu,
+    checks_gpu.tensorrt,
+    checks_gpu.cuda_libraries,
+    checks_gpu.compiled_engines,
     _cpu,
     _codecs,
     _hardware_decoding,

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tools.checks import Check, run_checks
+from tools.check import Check
+from tools.checks import run_checks
 
 STYLES = {"ok": "green", "missing": "yellow", "problem": "bold red"}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ import typer
 from typer.testing import CliRunner
 
 from tools import checks
-from tools.checks import Check, cuda_devices, encoder_problem, run_checks, tensorrt_version
+from tools.check import Check
+from tools.checks import encoder_problem, run_checks
 from tools.doctor import doctor
 
 app = typer.Typer()
@@ -103,29 +103,6 @@ def test_a_missing_library_comes_with_the_command_that_installs_it(monkeypatch: 
 def test_one_backend_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert not any(check.broken for check in checks._backends())
-
-
-@pytest.mark.parametrize(
-    ("contents", "version"),
-    [
-        ({"Builder": object, "Runtime": object, "__version__": "11.4"}, "11.4"),
-        ({"Runtime": object, "__version__": "11.4"}, None),
-        ({"Builder": object, "Runtime": object}, None),
-    ],
-    ids=["whole", "lean", "stubs"],
-)
-def test_a_tensorrt_flavour_counts_only_if_it_is_whole(
-    contents: dict[str, Any], version: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flavour = types.ModuleType("tensorrt_imagined")
-    vars(flavour).update(contents)
-    monkeypatch.setitem(sys.modules, "tensorrt_imagined", flavour)
-    assert tensorrt_version("tensorrt_imagined") == version
-
-
-def test_no_driver_is_said_and_does_not_end_the_process() -> None:
-    assert cuda_devices("libnosuch.so.7")[0] == 0
-    assert "no NVIDIA driver" in cuda_devices("libnosuch.so.7")[1]
 
 
 def test_an_encoder_counts_only_if_it_can_be_opened() -> None:

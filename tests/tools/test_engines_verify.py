@@ -13,12 +13,14 @@ import pytest
 from typer.testing import CliRunner
 
 from engines.engine import EngineOptions, open_engine
-from engines.errors import BackendUnavailable, ModelNotFound, ParityFailed
+from engines.errors import ModelNotFound, ParityFailed
+from engines.parity import Judge
 from engines.spec import ModelSpec
-from pipeline.errors import SourceError
+from pipeline.errors import ConfigError, SourceError
 from tests.engines.onnx_files import focus
-from tools import engines
-from tools.engines import app, sample
+from tools import engines_verify
+from tools.engines import app
+from tools.engines_pictures import sample
 
 
 @pytest.fixture(autouse=True)
@@ -32,29 +34,32 @@ def run(*arguments: object) -> Any:  # typer does not export the result's type
     return CliRunner().invoke(app, ["verify", *map(str, arguments)], env={"COLUMNS": "80"})
 
 
+def words(result: Any) -> str:
+    return " ".join(result.stdout.split())
+
+
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_the_default_detector_passes_in_fp32_on_the_demo_clip(backend: str) -> None:
     result = run("yolox-nano", "--backend", backend, "--precision", "fp32", "--frames", 8)
     assert result.exit_code == 0, result.exception
-    words = " ".join(result.stdout.split())
     for text in (f"on {backend}", "the largest error of output", "the mean score drift", "8 pictures;", "boxes by the"):
-        assert text in words
-    assert "FAILED" not in words
-    assert " 0 boxes" not in words
+        assert text in words(result)
+    assert "FAILED" not in words(result)
+    assert " 0 boxes" not in words(result)
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
 def test_bf16_passes_its_own_bounds() -> None:
     result = run("yolox-nano", "--backend", "openvino", "--precision", "bf16", "--frames", 25)
     assert result.exit_code == 0, result.exception
-    assert "CPU bf16" in " ".join(result.stdout.split())
+    assert "CPU bf16" in words(result)
 
 
 def test_an_engine_that_is_fed_wrong_colours_is_refused_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(spec: ModelSpec, options: EngineOptions) -> Any:
-        return open_engine(replace(spec, input=replace(spec.input, colour="rgb")), options)
+    def wrong(spec: ModelSpec, options: EngineOptions, judge: Judge | None) -> Any:
+        return open_engine(replace(spec, input=replace(spec.input, colour="rgb")), options, judge)
 
-    monkeypatch.setattr(engines, "open_engine", wrong)
+    monkeypatch.setattr(engines_verify, "open_engine", wrong)
     result = run("yolox-nano", "--backend", "onnxruntime", "--frames", 4)
     assert isinstance(result.exception, ParityFailed)
     assert not result.exception.request_was_wrong
@@ -62,23 +67,43 @@ def test_an_engine_that_is_fed_wrong_colours_is_refused_with_the_numbers(monkeyp
     assert "FAILED" in result.stdout
 
 
-def test_a_model_that_is_no_detector_is_compared_by_tensors_and_that_is_said() -> None:
+def test_a_model_of_another_kind_is_compared_by_tensors_and_that_is_said() -> None:
+    result = run("minifasnet-v2", "--frames", 2)
+    assert result.exit_code == 0, result.exception
+    assert "note: minifasnet-v2 finds no boxes (liveness): only its tensors were compared" in words(result)
+
+
+def test_a_face_encoder_is_compared_by_its_encodings() -> None:
     result = run("mobilefacenet", "--frames", 2)
     assert result.exit_code == 0, result.exception
-    assert "only its tensors were compared" in " ".join(result.stdout.split())
+    assert "the largest drift of an encoding" in words(result)
+    assert "note" not in words(result)
+
+
+def test_a_face_finder_is_compared_by_its_boxes_on_a_clip_with_a_face() -> None:
+    result = run("yunet", "--frames", 4, "--backend", "openvino", "--precision", "fp32")
+    assert result.exit_code == 0, result.exception
+    assert "yunet 448x256 on openvino" in words(result)
+    assert "4 pictures; 4 boxes by the file, 4 by the engine, 4 matched" in words(result)
+
+
+def test_a_model_is_compared_at_the_size_that_is_asked_for() -> None:
+    result = run("yolox-nano", "--input-size", "320x640", "--frames", 2, "--backend", "onnxruntime")
+    assert result.exit_code == 0, result.exception
+    assert "yolox-nano 640x320 on onnxruntime" in words(result)
 
 
 def test_a_file_with_unknown_outputs_is_compared_by_tensors(tmp_path: Path) -> None:
     result = run(focus(tmp_path), "--frames", 2, "--backend", "openvino", "--precision", "fp32")
     assert result.exit_code == 0, result.exception
-    assert "only tensors were compared: the model is no detector" in " ".join(result.stdout.split())
+    assert "only tensors are compared: the model is no detector" in words(result)
 
 
 def test_pictures_without_objects_leave_a_note(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((64, 64, 3), 128, np.uint8))
     result = run("yolox-nano", "--backend", "onnxruntime", "--images", tmp_path)
     assert result.exit_code == 0, result.exception
-    assert "decisions were not tested" in " ".join(result.stdout.split())
+    assert "decisions were not tested" in words(result)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +111,7 @@ def test_pictures_without_objects_leave_a_note(tmp_path: Path) -> None:
     [
         (("yolox-nan",), ModelNotFound),
         (("yolox-nano", "--images", "no/such/folder"), SourceError),
-        (("yolox-nano", "--backend", "onnxruntime", "--precision", "bf16"), BackendUnavailable),
+        (("yolox-nano", "--backend", "onnxruntime", "--precision", "bf16"), ConfigError),
     ],
 )
 def test_a_wrong_request_is_raised_for_the_program_to_show(arguments: tuple[str, ...], error: type[Exception]) -> None:

@@ -1,0 +1,61 @@
+"""Everything that is known of a compiled engine, in words: what `frameloom engines show` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from tools.engines_words import age, made_for, mebibytes, shape_words, state_words
+
+if TYPE_CHECKING:
+    from engines.cache import Listed
+    from engines.manifest import Manifest
+
+Facts = Iterator[tuple[str, str]]
+
+
+def facts(listed: Listed) -> Facts:
+    """Yield each fact and what it is called."""
+    yield "name", listed.path.stem
+    yield "file", str(listed.path)
+    yield "size", f"{mebibytes(listed.bytes)} ({listed.bytes:,} bytes)"
+    yield "here", listed.verdict.word + (f": {listed.verdict.reason}" if listed.verdict.reason else "")
+    if listed.manifest is not None:
+        yield from _of_manifest(listed.manifest)
+
+
+def _of_manifest(manifest: Manifest) -> Facts:
+    yield "model", manifest.model
+    yield "model sha256", manifest.model_sha256
+    yield "backend", f"{manifest.backend} {manifest.version}"
+    yield "precision", manifest.precision
+    yield "input", f"{shape_words(manifest)}, {manifest.colour} (height x width)"
+    yield "tuned for", f"{manifest.usual_batch} at once"
+    yield "normalisation", f"(x - {list(manifest.mean)}) / {list(manifest.std)}"
+    if (chosen := manifest.candidates) is not None:
+        yield "copied back", f"the {chosen[2]} best rows, by the scores from column {chosen[0]} on"
+    if manifest.workspace_bytes is not None:
+        yield "working space", f"at most {mebibytes(manifest.workspace_bytes)}"
+    yield "built", f"{made_for(manifest)}, on {manifest.system}"
+    yield "", f"{manifest.built_at:%Y-%m-%d %H:%M} UTC ({age(manifest.built_at)}), in {manifest.build_s:g} s"
+    yield "", f"by recipe {manifest.recipe}"
+    yield "plan sha256", manifest.plan_sha256
+    yield "state", state_words(manifest)
+    for line in _parity_lines(manifest.parity or {}):
+        yield "", line
+
+
+def _parity_lines(parity: dict[str, Any]) -> Iterator[str]:
+    for name, errors in (parity.get("tensors") or {}).items():
+        yield f"{name}: errors up to {_number(errors['max_error'])}, {_number(errors['mean_error'])} on average"
+    for what in ("decisions", "encodings"):
+        if numbers := parity.get(what):
+            each = [f"{key.replace('_', ' ')} {_number(value)}" for key, value in numbers.items()]
+            yield f"{what}: {', '.join(each)}"
+    if mixed := parity.get("mixed"):
+        yield f"pictures of a batch that got another's outputs: {mixed}"
+
+
+def _number(value: float | None) -> str:
+    """Return a number; JSON has none for infinity, which is the error of what is no number."""
+    return "infinite" if value is None else f"{value:.4g}"

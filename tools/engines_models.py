@@ -1,0 +1,139 @@
+"""Which models a configuration runs, and at which input size: what `frameloom engines` builds and compares.
+
+A plan is for one input size. Detectors have theirs from the configuration or from the file; a face finder's follows
+the frames, which nobody has seen yet, so it is built for the usual ones, of 16:9.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from engines.errors import EngineBuildError, UnknownHead
+from engines.spec import InputSpec
+from engines.zoo import Zoo
+from pipeline.assemble import find_model, smaller_model
+from pipeline.assemble_engine import engine_options
+from pipeline.assemble_faces import DEFAULT_EMBEDDER, LIVENESS, find_encoder, find_finder, recognises
+from pipeline.errors import ConfigError
+from pipeline.infer import detector, face_finder
+from pipeline.infer.decisions import judge_of
+from pipeline.infer.face_points import INPUT
+from pipeline.postprocess import heads
+from tools.terminal import download_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from engines.engine import EngineOptions
+    from engines.parity import Judge
+    from engines.spec import ModelSpec
+    from pipeline.config.settings import Settings
+
+USUAL_FRAME = (1080, 1920)
+"""Height and width of the frames that a face finder is built for."""
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A model, and how a run opens it."""
+
+    spec: ModelSpec
+    options: EngineOptions
+    note: str = ""
+    """Why its boxes cannot be compared, where it is for finding some."""
+
+    @property
+    def judge(self) -> Judge | None:
+        """How its outputs are read as boxes; None where they are not."""
+        return judge_of(self.spec)
+
+
+def named(names: Sequence[str], settings: Settings, input_size: Size | None) -> Iterator[Wanted]:
+    """Yield models by name or file, run as the settings say.
+
+    Args:
+        names: of known models, or ONNX files.
+        settings: of the run that they are for.
+        input_size: height and width; None: what the settings, the model and its task say.
+
+    Raises:
+        ModelError: one is nowhere, damaged, or leaves its input size open.
+    """
+    zoo, options = Zoo.load(), engine_options(settings.engine)
+    for name in names:
+        with download_progress(name) as progress:
+            spec = zoo.spec(name, progress=progress)
+        size = input_size or (settings.detect.input_size if spec.task == "detect" else None)
+        spec, note = _recognised(spec, size)
+        yield _wanted(spec, replace(options, input_size=size or _usual_size(spec, settings)), note)
+
+
+def configured(settings: Settings) -> Iterator[Wanted]:
+    """Yield every model that a run with these settings opens.
+
+    Raises:
+        ConfigError: it opens none, or the smaller model has no size.
+        ModelError: one is nowhere, damaged, or for another task.
+        GalleryError: there is no gallery, or it is another encoder's.
+    """
+    if not settings.detect.enabled and not settings.faces.on:
+        raise ConfigError("this configuration runs no model: detect.enabled and faces.enabled are off")
+    if settings.detect.enabled:
+        yield from _of_detection(settings)
+    if settings.faces.on:
+        yield from _of_faces(settings)
+
+
+def _of_detection(settings: Settings) -> Iterator[Wanted]:
+    detect = settings.detect
+    options = engine_options(settings.engine, detect.input_size)
+    with download_progress(detect.model) as progress:
+        spec = find_model(detect.model, detect.input_size, progress)
+    yield _wanted(spec, options)
+    with download_progress(detect.smaller_model or detect.model) as progress:
+        smaller = smaller_model(settings, spec, options, progress)
+    if smaller is not None:
+        yield _wanted(*smaller)
+
+
+def _of_faces(settings: Settings) -> Iterator[Wanted]:
+    faces, options, zoo = settings.faces, engine_options(settings.engine), Zoo.load()
+    with download_progress(faces.finder) as progress:
+        finder = find_finder(faces, progress)
+    yield _wanted(finder, replace(options, input_size=_usual_size(finder, settings)))
+    for name in LIVENESS if faces.liveness else ():
+        with download_progress(name) as progress:
+            yield _wanted(zoo.spec(name, task="liveness", progress=progress), options)
+    if faces.points is not None:
+        with download_progress(faces.points) as progress:
+            points = zoo.spec(faces.points, task="face-points", progress=progress)
+        yield _wanted(replace(points, input=INPUT) if points.input == InputSpec() else points, options)
+    if recognises(settings):
+        with download_progress(faces.embedder or DEFAULT_EMBEDDER) as progress:
+            yield _wanted(find_encoder(faces, progress), options)
+
+
+def _wanted(spec: ModelSpec, options: EngineOptions, note: str = "") -> Wanted:
+    """Return what a run opens: a detector of objects lets the GPU choose among its rows."""
+    candidates = heads.candidates(spec.head) if spec.task == "detect" else None
+    return Wanted(spec, replace(options, candidates=candidates), note)
+
+
+def _recognised(spec: ModelSpec, size: Size | None) -> tuple[ModelSpec, str]:
+    """Return the spec with its head, and a note where its outputs cannot be read as boxes."""
+    try:
+        if spec.task == "detect":
+            return detector.recognise(spec, size), ""
+        return face_finder.recognise(spec) if spec.task == "face-detect" else spec, ""
+    except (UnknownHead, EngineBuildError) as reason:  # ONNX Runtime, which is asked here, does not know all plugins
+        return spec, f"only tensors are compared: {reason}"
+
+
+def _usual_size(spec: ModelSpec, settings: Settings) -> Size | None:
+    """Return the input's height and width for `USUAL_FRAME` where it follows the frame; None: the model's own."""
+    if spec.task != "face-detect":
+        return None
+    return face_finder.size_for(*USUAL_FRAME, settings.faces.short_side, spec.input.multiple)

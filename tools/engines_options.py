@@ -1,0 +1,62 @@
+"""Options that the commands of `frameloom engines` share: they say how a run opens its models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.config.load import Override, load_settings, parse_set
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pipeline.config.settings import Settings
+
+ConfigOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Configuration of the run that they are for. Default: all defaults.")
+]
+SetsOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any other key of the configuration.")
+]
+BatchOption = Annotated[
+    int | None, typer.Option(min=1, help="Most pictures at once. Default: the configuration's, else what suits it.")
+]
+DeviceOption = Annotated[str | None, typer.Option(help="Which GPU, such as cuda:1. Default: the first.")]
+InputSizeOption = Annotated[
+    str | None,
+    typer.Option(metavar="SIDE|HxW", help="Of the model's input. Default: the configuration's, else the model's own."),
+]
+
+
+def settings_of(config: Path | None, sets: Sequence[str] | None, engine: Mapping[str, object]) -> Settings:
+    """Return the settings of the run that engines are for.
+
+    Args:
+        config: the configuration's file; None: the defaults.
+        sets: each KEY=VALUE.
+        engine: values of options that stand for `engine.NAME`; None where the option was not given.
+
+    Raises:
+        ConfigError: the file or an option is wrong.
+    """
+    overrides = [Override(f"engine.{key}", value, f"--{key}") for key, value in engine.items() if value is not None]
+    return load_settings(config, [*overrides, *(parse_set(text) for text in sets or ())]).settings
+
+
+def input_size_of(text: str | None) -> tuple[int, int] | None:
+    """Return the height and width that `--input-size` gives: 640 or 384x640; as strict as `detect.input_size`.
+
+    Raises:
+        ConfigError: it is no size that models take.
+    """
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() for side in sides):
+        raise ConfigError(f"--input-size {text}: write the side or HEIGHTxWIDTH in pixels, such as 640 or 384x640")
+    value = [int(side) for side in sides]
+    override = Override("detect.input_size", value[0] if len(value) == 1 else value, f"--input-size {text}")
+    return load_settings(None, [override]).settings.detect.input_size
