@@ -20,9 +20,11 @@ from engines.engine import Candidates
 from engines.errors import BackendUnavailable, DeviceLost, EngineError, EngineStale
 from engines.reference import PlainFile
 from engines.spec import ModelSpec
+from engines.tensorrt.flavour import find_flavour
 from tests.engines.cuda.fake_driver import exhaust, fake_gpu  # noqa: F401
 from tests.engines.cuda.fake_gpu import CAPTURE_INVALIDATED, OUT_OF_MEMORY, CudaError
 from tests.engines.onnx_files import identity, spec_of, value
+from tests.engines.tensorrt import fake_trt
 from tests.engines.tensorrt.fake_trt import EngineValidity, fake_plan
 from tests.engines.tensorrt.machine import FAKES, Fakes, as_planes, noise, on_fakes, same, without_letterbox
 
@@ -502,6 +504,29 @@ def test_without_a_driver_tensorrt_is_not_touched(
     with pytest.raises(BackendUnavailable, match="no NVIDIA driver"):
         fakes.open(pixels, plan=plan)
     assert_nothing_is_left(fakes)
+
+
+@pytest.mark.parametrize(
+    ("fake", "real"),
+    [
+        (fake_trt.RtxRuntime, "Runtime"),
+        (fake_trt.RtxEngine, "ICudaEngine"),
+        (fake_trt.Context, "IExecutionContext"),
+        (fake_trt.RuntimeConfig, "IRuntimeConfig"),
+        (fake_trt.DataType, "DataType"),
+        (fake_trt.TensorIOMode, "TensorIOMode"),
+        (fake_trt.ExecutionContextAllocationStrategy, "ExecutionContextAllocationStrategy"),
+        (fake_trt.KernelSpecialization, "DynamicShapesKernelSpecializationStrategy"),
+        (fake_trt.EngineValidity, "EngineValidity"),
+        (fake_trt.EngineInvalidityDiagnostics, "EngineInvalidityDiagnostics"),
+    ],
+)
+def test_what_the_fake_can_do_the_real_one_has(fake: type, real: str) -> None:
+    module = find_flavour("tensorrt-rtx").trt
+    used = {name for each in fake.__mro__[:-1] for name in vars(each) if not name.startswith("_")}
+    used -= {"kind", "strategy", "cache", "name", "value"}
+    assert used
+    assert {name for name in used if not hasattr(getattr(module, real), name)} == set()
 
 
 def assert_nothing_is_left(fakes: Fakes) -> None:

@@ -21,15 +21,6 @@ def log(trt: Any) -> Any:
     return collecting_logger(trt)
 
 
-def elsewhere(call: Any) -> Any:
-    """Call it on another thread."""
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(call()))
-    thread.start()
-    thread.join()
-    return results[0]
-
-
 def test_errors_are_its_words_each_once_and_warnings_where_there_are_none(trt: Any, log: Any) -> None:
     severity = trt.ILogger.Severity
     log.log(severity.WARNING, "slow")
@@ -62,17 +53,26 @@ def test_builders_and_runtimes_that_live_at_once_do_not_lose_each_others_lines(t
 
 def test_each_thread_hears_what_it_caused_and_all_what_tensorrts_own_threads_say(trt: Any, log: Any) -> None:
     error = trt.ILogger.Severity.ERROR
+    logged, asked = threading.Event(), threading.Event()
+    heard: list[str] = []
 
-    def another_user() -> str:
-        theirs = collecting_logger(trt)
-        theirs.log(error, "theirs")
-        return str(theirs.words())
+    def another_user() -> None:
+        collecting_logger(trt).log(error, "theirs")
+        logged.set()
+        asked.wait(10)
+        heard.append(log.words())
 
+    user = threading.Thread(target=another_user)
+    user.start()
+    assert logged.wait(10)
     log.log(error, "ours")
-    elsewhere(lambda: log.log(error, "of a thread of TensorRT"))
-    assert "theirs" in elsewhere(another_user)
-    log.log(error, "ours again")
-    assert {"ours", "ours again"} <= set(log.words().split("; "))
+    of_tensorrt = threading.Thread(target=lambda: log.log(error, "of a thread of TensorRT"))
+    of_tensorrt.start()
+    of_tensorrt.join()
+    assert log.words() == "ours; of a thread of TensorRT"
+    asked.set()
+    user.join()
+    assert heard == ["theirs"]
 
 
 def test_a_long_run_does_not_fill_memory(trt: Any, log: Any) -> None:
