@@ -19,8 +19,8 @@ from engines.errors import BackendUnavailable, EngineError
 
 if TYPE_CHECKING:
     from engines.cuda.layer import Choice
-    from engines.parity import Judge
     from engines.spec import ModelSpec, Precision
+    from engines.trust.parity import Judge
 
 logger = logging.getLogger(__name__)
 

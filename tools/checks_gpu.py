@@ -66,7 +66,7 @@ def _nvrtc(advice: str) -> Check:
 
 def compiled_engines() -> Iterator[Check]:
     """Count the engines of the cache, unread."""
-    from engines.cache import EngineCache
+    from engines.cache.engine_cache import EngineCache
 
     cache = EngineCache()
     sizes = [path.stat().st_size for path in cache.plans() if path.is_file()]

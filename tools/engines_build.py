@@ -39,7 +39,7 @@ from tools.engines_words import mebibytes, shape_words, state_words
 from tools.terminal import say
 
 if TYPE_CHECKING:
-    from engines.cache import Cached
+    from engines.cache.engine_cache import Cached
     from engines.engine import Batch
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engines.cache import EngineCache, Listed
-from engines.cache_folder import MANIFEST, Damaged
+from engines.cache.engine_cache import EngineCache, Listed
+from engines.cache.folder import MANIFEST, Damaged
 from pipeline.errors import ConfigError
 from pipeline.gallery.words import counted
 from tools.engines_facts import facts

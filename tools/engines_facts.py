@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tools.engines_words import age, made_for, mebibytes, shape_words, state_words
 
 if TYPE_CHECKING:
-    from engines.cache import Listed
-    from engines.manifest import Manifest
+    from engines.cache.engine_cache import Listed
+    from engines.cache.manifest import Manifest
 
 Facts = Iterator[tuple[str, str]]
 

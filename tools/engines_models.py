@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from engines.engine import EngineOptions
-    from engines.parity import Judge
     from engines.spec import ModelSpec
+    from engines.trust.parity import Judge
     from pipeline.config.settings import Settings
 
 USUAL_FRAME = (1080, 1920)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engines.cache.validity import Present, PresentGpu
 from engines.cuda.driver import driver
 from engines.errors import BackendUnavailable, ModelError
 from engines.model_files import sha256_of
 from engines.tensorrt.flavour import MODULES, find_flavour
-from engines.validity import Present, PresentGpu
 from engines.zoo import Zoo
 
 if TYPE_CHECKING:

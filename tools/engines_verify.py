@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from engines.engine import Backend, open_engine
-from engines.parity import Bounds, ParityReport, bounds_for, compare
-from engines.reference import PlainFile
 from engines.spec import Precision
+from engines.trust.parity import Bounds, ParityReport, bounds_for, compare
+from engines.trust.reference import PlainFile
 from tools.engines_models import named
 from tools.engines_options import (
     BatchOption,

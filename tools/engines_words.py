@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from engines.manifest import CALIBRATED
+from engines.cache.manifest import CALIBRATED
 
 if TYPE_CHECKING:
-    from engines.manifest import Manifest
+    from engines.cache.manifest import Manifest
 
 MIB = 1 << 20
 AGES = ((86400, "day"), (3600, "hour"), (60, "minute"))

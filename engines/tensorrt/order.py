@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from engines.cache import EngineCache, Lookup
+from engines.cache.engine_cache import EngineCache, Lookup
+from engines.cache.manifest import CALIBRATED, Key, State, key_of
 from engines.errors import BackendUnavailable, EngineBuildError, EngineError, ParityFailed
-from engines.manifest import CALIBRATED, Key, State, key_of
 from engines.tensorrt.flavour import builds_without_gpu
 from engines.tensorrt.recipe import Recipe
 
 if TYPE_CHECKING:
-    from engines.cache import Cached
+    from engines.cache.engine_cache import Cached
     from engines.cuda.driver import Gpu
     from engines.engine import EngineOptions
     from engines.spec import ModelSpec

@@ -1,6 +1,6 @@
 """From a model to a plan that is trusted: found in the cache, or built; and compared with its model file before use.
 
-A plan's life: `unverified` when it is built; then it is loaded and compared with its file (`engines.trust`), and is
+A plan's life: `unverified` when it is built; then it is loaded and compared with its file (`engines.trust.gate`), and is
 `verified` from there on, or `refused`, which is remembered, so that a run does not spend minutes on it again. What
 TensorRT-RTX has built without a GPU stays `unverified` where it is, and each GPU that it is tried on keeps its own
 copy with what came of that.
@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING
 from engines.cuda.choose import open_cuda
 from engines.cuda.driver import driver, gpu_for
 from engines.errors import BackendUnavailable, EngineBuildError, EngineStale, ParityFailed
-from engines.parity import bounds_for
 from engines.tensorrt.engine import TensorRTEngine
 from engines.tensorrt.flavour import builds_without_gpu, find_flavour, guard
 from engines.tensorrt.order import Order, recipe_for
 from engines.tensorrt.workshop import obtain
-from engines.trust import examine
+from engines.trust.gate import examine
+from engines.trust.parity import bounds_for
 
 if TYPE_CHECKING:
-    from engines.cache import Cached
+    from engines.cache.engine_cache import Cached
     from engines.engine import Batch, Engine, EngineOptions
-    from engines.parity import Judge, ParityReport
     from engines.spec import ModelSpec
     from engines.tensorrt.build import Progress
     from engines.tensorrt.flavour import TensorRTBackend
+    from engines.trust.parity import Judge, ParityReport
 
 logger = logging.getLogger(__name__)
 

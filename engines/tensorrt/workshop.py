@@ -19,7 +19,7 @@ from engines.tensorrt.network import network_of
 from engines.tensorrt.refusals import is_quantised
 
 if TYPE_CHECKING:
-    from engines.cache import Cached
+    from engines.cache.engine_cache import Cached
     from engines.engine import Batch
     from engines.tensorrt.build import Progress
     from engines.tensorrt.order import Order

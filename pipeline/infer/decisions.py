@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.parity import Decide, Decisions
+from engines.trust.parity import Decide, Decisions
 from pipeline.postprocess import face_heads, heads
 from pipeline.postprocess.nms import nms
 
 if TYPE_CHECKING:
     from engines.engine import Outputs
-    from engines.parity import Judge
     from engines.spec import ModelSpec
+    from engines.trust.parity import Judge
 
 CONFIDENCE, IOU = 0.3, 0.45
 """What `frameloom run` decides by in detections of objects."""

@@ -20,8 +20,8 @@ from engines.errors import BackendUnavailable, EngineError, UnknownHead
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from engines.parity import Judge
     from engines.spec import ModelSpec
+    from engines.trust.parity import Judge
 
 logger = logging.getLogger(__name__)
 

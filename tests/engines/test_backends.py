@@ -22,8 +22,8 @@ from onnx import TensorProto, helper
 
 from engines.engine import Batch, Engine, EngineOptions, open_engine
 from engines.errors import BackendUnavailable, EngineError, ModelError
-from engines.reference import PlainFile
 from engines.spec import ModelSpec
+from engines.trust.reference import PlainFile
 from tests.engines.onnx_files import identity, save, spec_of, value
 
 NORMALISED: dict[str, Any] = {"colour": "rgb", "mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}

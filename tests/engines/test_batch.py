@@ -19,8 +19,8 @@ from engines.engine import Batch, EngineOptions, open_engine
 from engines.errors import ModelError
 from engines.graph import dimensions, load, picture_input
 from engines.prepare import prepare
-from engines.reference import PlainFile
 from engines.spec import ModelSpec
+from engines.trust.reference import PlainFile
 from engines.zoo import Zoo
 from tests.engines.onnx_files import identity, save, spec_of, value
 

@@ -18,15 +18,15 @@ from typing import Any
 
 import pytest
 
-from engines.cache import EngineCache
-from engines.cache_folder import Damaged
+from engines.cache.engine_cache import EngineCache
+from engines.cache.file_lock import locked
+from engines.cache.folder import Damaged
+from engines.cache.manifest import CALIBRATED, Key, key_of
+from engines.cache.validity import Present, PresentGpu
 from engines.engine import Candidates
 from engines.errors import EngineBuildError
-from engines.file_lock import locked
-from engines.manifest import CALIBRATED, Key, key_of
 from engines.spec import InputSpec, ModelSpec
 from engines.tensorrt.recipe import Recipe
-from engines.validity import Present, PresentGpu
 
 PLAN = b"a plan" * 1000
 GPU: dict[str, Any] = {"gpu": "NVIDIA RTX 4090", "compute_capability": "8.9", "driver": "580.65.06"}
@@ -269,8 +269,8 @@ def test_what_is_not_whole_is_never_used_and_the_reason_is_said(
 def python(code: str, *arguments: object, stderr: Any = None) -> subprocess.Popen[str]:
     """Run code that has `cache` and `key` in another process."""
     start = (
-        "import os, sys, time, logging\nfrom pathlib import Path\nfrom engines.cache import EngineCache\n"
-        "from engines.manifest import Key\nfrom engines import whole_files\nlogging.basicConfig()\n"
+        "import os, sys, time, logging\nfrom pathlib import Path\nfrom engines.cache.engine_cache import EngineCache\n"
+        "from engines.cache.manifest import Key\nfrom engines.cache import whole_files\nlogging.basicConfig()\n"
         "cache, key = EngineCache(Path(sys.argv[1])), Key.model_validate_json(sys.argv[2])\n"
     )
     command = [sys.executable, "-c", start + code, *map(str, arguments)]

@@ -17,8 +17,8 @@ from engines.engine import Batch, EngineOptions, open_engine
 from engines.errors import ModelError
 from engines.graph import load
 from engines.importers import dlib as importer
-from engines.reference import PlainFile
 from engines.spec import ModelSpec
+from engines.trust.reference import PlainFile
 from engines.zoo import Zoo
 
 OPENING = 334

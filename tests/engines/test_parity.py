@@ -15,8 +15,8 @@ import pytest
 
 from engines.engine import Batch, EngineOptions, Outputs, open_engine
 from engines.errors import BackendUnavailable, EngineBuildError, ParityFailed
-from engines.parity import FP16, FP32, REDUCED, Bounds, Decisions, bounds_for, compare, match
-from engines.reference import PlainFile
+from engines.trust.parity import FP16, FP32, REDUCED, Bounds, Decisions, bounds_for, compare, match
+from engines.trust.reference import PlainFile
 from tests.engines.onnx_files import focus, identity, spec_of
 
 LOOSE = Bounds(1e9, 1e9, 1.0, 1.0, 1.0, 1.0, 9.0, 9.0)

@@ -16,12 +16,12 @@ from onnx import numpy_helper
 
 from engines.engine import Batch, EngineOptions, Outputs, open_engine
 from engines.errors import ModelError
-from engines.parity import FP16, FP32, ParityReport
-from engines.pictures import FACES, FOLDER, cut_for
 from engines.spec import InputSpec, ModelSpec
 from engines.tensorrt.network import network_of
 from engines.tensorrt.recipe import Recipe
-from engines.trust import examine
+from engines.trust.gate import examine
+from engines.trust.parity import FP16, FP32, ParityReport
+from engines.trust.pictures import FACES, FOLDER, cut_for
 from engines.zoo import Zoo
 from pipeline.infer.decisions import judge_of
 
@@ -241,6 +241,6 @@ def test_no_two_pictures_that_a_model_is_shown_are_alike(task: str) -> None:
 def test_a_damaged_picture_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*FACES, "street-999.jpg"):
         (tmp_path / name).write_bytes(b"no picture")
-    monkeypatch.setattr("engines.pictures.FOLDER", tmp_path)
+    monkeypatch.setattr("engines.trust.pictures.FOLDER", tmp_path)
     with pytest.raises(ModelError, match="is damaged: install Frameloom again"):
         cut_for(ModelSpec("any", Path("any.onnx"), "detect"), (64, 64))

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto
 from typer.testing import CliRunner
 
-from engines.cache import Cached
+from engines.cache.engine_cache import Cached
 from engines.cuda import driver as nvidia
 from engines.cuda.driver import Driver
 from engines.engine import EngineOptions

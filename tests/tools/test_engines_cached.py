@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from engines.cache import EngineCache
+from engines.cache.engine_cache import EngineCache
+from engines.cache.manifest import CALIBRATED, key_of
 from engines.cuda import driver as nvidia
 from engines.cuda.driver import Driver, Gpu
 from engines.engine import Candidates
-from engines.manifest import CALIBRATED, key_of
 from engines.tensorrt.flavour import find_flavour
 from engines.tensorrt.recipe import Recipe
 from engines.zoo import Zoo

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from engines.engine import EngineOptions, open_engine
 from engines.errors import ModelNotFound, ParityFailed
-from engines.parity import Judge
 from engines.spec import ModelSpec
+from engines.trust.parity import Judge
 from pipeline.errors import ConfigError, SourceError
 from tests.engines.onnx_files import focus
 from tools import engines_verify

@@ -15,8 +15,8 @@ import pytest
 
 from engines.engine import Batch, Candidates, CutsFrames
 from engines.errors import EngineError
-from engines.reference import PlainFile
 from engines.spec import ModelSpec
+from engines.trust.reference import PlainFile
 from tests.engines.cuda.fake_driver import fake_gpu  # noqa: F401
 from tests.engines.onnx_files import identity, spec_of
 from tests.engines.tensorrt.machine import (

@@ -18,9 +18,9 @@ import engines.tensorrt.graphs
 from engines.cuda.driver import Driver
 from engines.engine import Candidates
 from engines.errors import BackendUnavailable, DeviceLost, EngineError, EngineStale
-from engines.reference import PlainFile
 from engines.spec import ModelSpec
 from engines.tensorrt.flavour import find_flavour
+from engines.trust.reference import PlainFile
 from tests.engines.cuda.fake_driver import exhaust, fake_gpu  # noqa: F401
 from tests.engines.cuda.fake_gpu import CAPTURE_INVALIDATED, OUT_OF_MEMORY, CudaError
 from tests.engines.onnx_files import identity, spec_of, value

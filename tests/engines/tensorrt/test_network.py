@@ -17,10 +17,10 @@ from engines.engine import Batch, Candidates
 from engines.errors import EngineBuildError, ModelError
 from engines.graph import dimensions
 from engines.prepare import PICTURES
-from engines.reference import PlainFile
 from engines.spec import ModelSpec
 from engines.tensorrt.network import network_of
 from engines.tensorrt.recipe import PlanPrecision, Recipe
+from engines.trust.reference import PlainFile
 from tests.engines.exported import style_network, u_net
 from tests.engines.onnx_files import identity, spec_of
 

@@ -14,11 +14,11 @@ import pytest
 
 from engines.engine import Batch, Candidates
 from engines.errors import EngineStale
-from engines.reference import PlainFile
 from engines.spec import ModelSpec
 from engines.tensorrt.build import build_plan
 from engines.tensorrt.network import network_of
 from engines.tensorrt.recipe import PlanPrecision, Recipe
+from engines.trust.reference import PlainFile
 from tests.engines.onnx_files import spec_of
 from tests.engines.tensorrt.machine import Real, noise, same
 

@@ -18,18 +18,18 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from engines.cache import Cached, EngineCache
+from engines.cache.engine_cache import Cached, EngineCache
 from engines.cuda import driver as nvidia
 from engines.cuda.driver import Driver
 from engines.engine import Candidates, Engine, EngineOptions, open_engine
 from engines.errors import BackendUnavailable, EngineBuildError, EngineError, ParityFailed
-from engines.parity import Decisions
 from engines.spec import ModelSpec
 from engines.tensorrt import plans, workshop
 from engines.tensorrt.flavour import Flavour
 from engines.tensorrt.order import recipe_for
 from engines.tensorrt.plans import build_for
 from engines.tensorrt.recipe import Recipe
+from engines.trust.parity import Decisions
 from tests.engines.cuda.fake_driver import fake_gpu, fake_gpus  # noqa: F401
 from tests.engines.cuda.fake_gpu import FakeGpu
 from tests.engines.onnx_files import save, spec_of, value

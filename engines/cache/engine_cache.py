@@ -15,10 +15,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from engines.cache_folder import LOCK, MANIFEST, Cached, CacheFolder, Damaged
-from engines.manifest import SETTINGS, Key, Manifest, State, differences
-from engines.validity import DAMAGED, Present, Verdict, judge
-from engines.whole_files import UNFINISHED
+from engines.cache.folder import LOCK, MANIFEST, Cached, CacheFolder, Damaged
+from engines.cache.manifest import SETTINGS, Key, Manifest, State, differences
+from engines.cache.validity import DAMAGED, Present, Verdict, judge
+from engines.cache.whole_files import UNFINISHED
 
 __all__ = ["Cached", "EngineCache", "Listed", "Lookup", "Removed"]
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from engines.parity import ParityReport, compare
-from engines.pictures import cut_for
-from engines.reference import PlainFile
+from engines.trust.parity import ParityReport, compare
+from engines.trust.pictures import cut_for
+from engines.trust.reference import PlainFile
 
 if TYPE_CHECKING:
     from engines.engine import Batch, Engine
-    from engines.parity import Judge
     from engines.spec import ModelSpec
+    from engines.trust.parity import Judge
 
 SINGLES, FEW = 2, 3
 """Pictures that are run one by one, and as a first batch; all others are the second."""

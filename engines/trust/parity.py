@@ -2,7 +2,7 @@
 
 Two levels, for each alone misleads. Tensors: the error of every output, which is near nothing in fp32 and says little
 in bf16 (a log-width may be off by 3 where nothing is). Decisions: what the outputs are taken to mean, matched
-box by box. The usual reference is `engines.reference.PlainFile`.
+box by box. The usual reference is `engines.trust.reference.PlainFile`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from engines.drift import DecisionDrift, Decisions, EncodingDrift, TensorDrift, count_mixed, match
 from engines.errors import ParityFailed
+from engines.trust.drift import DecisionDrift, Decisions, EncodingDrift, TensorDrift, count_mixed, match
 
 if TYPE_CHECKING:
     from engines.engine import Batch, EngineInfo, Outputs, Pending
@@ -85,7 +85,7 @@ FP16 = Bounds(
     max_error=1.0, mean_error=0.005, unmatched=0.1, other_class=0.05, max_score_drift=0.1, mean_score_drift=0.02,
     max_encoding_drift=1e-3, mean_encoding_drift=2e-4,
 )  # fmt: skip
-"""Measured on the pictures of `engines.pictures`, with all weights and values rounded to fp16 between fp32 operations
+"""Measured on the pictures of `engines.trust.pictures`, with all weights and values rounded to fp16 between fp32 operations
 (a GPU may also add up in fp16, so there is room for several times as much). Tensors, largest and mean error as shares:
 yolox-nano 0.22 and 1.9e-4 (a log-width where nothing is), CenterFace 0.045 and 1.5e-3, YuNet 0.01 and 6e-4, YOLOv8n
 0.06 and 1.3e-5, a style network (0..255) 6e-3 and 1.3e-4, MobileFaceNet 7e-3 and 1.1e-3, dlib-resnet 3e-4 and 8e-5.

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from engines.cache.file_lock import locked, locked_if_free
+from engines.cache.manifest import Key, Manifest
+from engines.cache.whole_files import read_whole, write_whole
 from engines.errors import EngineBuildError
-from engines.file_lock import locked, locked_if_free
-from engines.manifest import Key, Manifest
 from engines.model_files import cache_root
-from engines.whole_files import read_whole, write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from engines.manifest import CALIBRATED, system
+from engines.cache.manifest import CALIBRATED, system
 
 if TYPE_CHECKING:
-    from engines.manifest import Manifest
+    from engines.cache.manifest import Manifest
 
 Word = Literal["valid", "unverified", "refused", "stale", "elsewhere", "damaged"]
 DAMAGED: Word = "damaged"

@@ -95,7 +95,7 @@ class Manifest(Key):
     state: State
     """`unverified`: it has not been compared with its model file yet, and must be before it is used."""
     parity: dict[str, Any] | None = None
-    """`engines.parity.ParityReport.as_dict`, once it was compared."""
+    """`engines.trust.parity.ParityReport.as_dict`, once it was compared."""
     refusal: str | None = None
     """For a refused one: how it disagrees with its model file."""
 
