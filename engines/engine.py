@@ -105,7 +105,7 @@ class Engine(Protocol):
 
     @property
     def batch(self) -> int:
-        """How many pictures a request should hold where so many are waiting; 1 on a CPU, which gains nothing by more."""
+        """How many pictures a request should hold where so many wait; 1 on a CPU, which gains nothing by more."""
 
     def infer(self, batch: Batch) -> Outputs:
         """Run the model on N x H x W x 3 uint8 BGR and return its outputs by name, in the model's own order.

@@ -1,7 +1,7 @@
 """From a model to a plan that is trusted: found in the cache, or built; and compared with its model file before use.
 
-A plan's life: `unverified` when it is built; then it is loaded and compared with its file (`engines.trust.gate`), and is
-`verified` from there on, or `refused`, which is remembered, so that a run does not spend minutes on it again. What
+A plan's life: `unverified` when it is built; then it is loaded and compared with its file (`engines.trust.gate`), and
+is `verified` from there on, or `refused`, which is remembered, so that a run does not spend minutes on it again. What
 TensorRT-RTX has built without a GPU stays `unverified` where it is, and each GPU that it is tried on keeps its own
 copy with what came of that.
 """

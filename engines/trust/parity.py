@@ -85,11 +85,11 @@ FP16 = Bounds(
     max_error=1.0, mean_error=0.005, unmatched=0.1, other_class=0.05, max_score_drift=0.1, mean_score_drift=0.02,
     max_encoding_drift=1e-3, mean_encoding_drift=2e-4,
 )  # fmt: skip
-"""Measured on the pictures of `engines.trust.pictures`, with all weights and values rounded to fp16 between fp32 operations
-(a GPU may also add up in fp16, so there is room for several times as much). Tensors, largest and mean error as shares:
-yolox-nano 0.22 and 1.9e-4 (a log-width where nothing is), CenterFace 0.045 and 1.5e-3, YuNet 0.01 and 6e-4, YOLOv8n
-0.06 and 1.3e-5, a style network (0..255) 6e-3 and 1.3e-4, MobileFaceNet 7e-3 and 1.1e-3, dlib-resnet 3e-4 and 8e-5.
-Scores drift by 0.015 (mean 0.004), one box of 55 is unmatched; encodings by 5.7e-5 (mean 1.8e-5).
+"""Measured on `engines.trust.pictures`, with all weights and values rounded to fp16 between fp32 operations (a GPU may
+also add up in fp16, so there is room for several times as much). Tensors, largest and mean error as shares: yolox- nano
+0.22 and 1.9e-4 (a log-width where nothing is), CenterFace 0.045 and 1.5e-3, YuNet 0.01 and 6e-4, YOLOv8n 0.06 and
+1.3e-5, a style network (0..255) 6e-3 and 1.3e-4, MobileFaceNet 7e-3 and 1.1e-3, dlib-resnet 3e-4 and 8e-5. Scores drift
+by 0.015 (mean 0.004), one box of 55 is unmatched; encodings by 5.7e-5 (mean 1.8e-5).
 """
 REDUCED = Bounds(
     max_error=2.0, mean_error=0.01, unmatched=0.1, other_class=0.05, max_score_drift=0.25, mean_score_drift=0.05,

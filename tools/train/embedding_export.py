@@ -12,8 +12,8 @@ import torch
 
 from engines.engine import EngineOptions, open_engine
 from engines.errors import ModelError, ParityFailed
-from engines.reference import PlainFile
 from engines.spec import EncoderSpec, InputSpec, ModelSpec
+from engines.trust.reference import PlainFile
 from pipeline.arrays import Image
 from tools.train.embedding_data import template
 from tools.train.embedding_loop import MEAN, STD, encode
