@@ -274,7 +274,7 @@ def python(code: str, *arguments: object, stderr: Any = None) -> subprocess.Pope
         "cache, key = EngineCache(Path(sys.argv[1])), Key.model_validate_json(sys.argv[2])\n"
     )
     command = [sys.executable, "-c", start + code, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=Path(__file__).parents[2])
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=Path(__file__).parents[3])
 
 
 BUILD = """
