@@ -19,7 +19,6 @@ from tools import (
     config,
     demo,
     doctor,
-    engines,
     evaluate,
     evaluate_faces,
     gallery,
@@ -27,6 +26,7 @@ from tools import (
     run,
     soak,
 )
+from tools.engines import commands as engines
 from tools.terminal import LogLines
 from tools.train import embedding, similarity
 

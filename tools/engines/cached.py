@@ -19,9 +19,9 @@ from engines.cache.engine_cache import EngineCache, Listed
 from engines.cache.folder import MANIFEST, Damaged
 from pipeline.errors import ConfigError
 from pipeline.gallery.words import counted
-from tools.engines_facts import facts
-from tools.engines_present import present
-from tools.engines_words import age, made_for, mebibytes, shape_words
+from tools.engines.facts import facts
+from tools.engines.present import present
+from tools.engines.words import age, made_for, mebibytes, shape_words
 from tools.terminal import say
 
 STYLES = {"valid": "green", "unverified": "yellow", "elsewhere": "dim"}

@@ -23,8 +23,8 @@ from tests.engines.cuda.fake_driver import fake_gpu  # noqa: F401
 from tests.engines.cuda.fake_gpu import FakeGpu
 from tests.engines.tensorrt.fake_trt import fake_plan, fake_trt
 from tests.engines.tensorrt.machine import without_letterbox
-from tools.engines import app
-from tools.engines_build import chosen_backend
+from tools.engines.build import chosen_backend
+from tools.engines.commands import app
 
 TENSORRT = ("--backend", "tensorrt", "--batch", 4)
 

@@ -21,7 +21,7 @@ from engines.spec import ModelSpec
 from engines.tensorrt import plans
 from pipeline.errors import ConfigError, SourceError
 from tests.engines.onnx_files import identity
-from tools.engines import app
+from tools.engines.commands import app
 
 RTX = ("--backend", "tensorrt-rtx")
 
@@ -208,7 +208,7 @@ def test_a_value_that_no_plan_has_is_a_usage_error(arguments: tuple[str, ...]) -
 
 
 def test_targets_are_for_tensorrt_rtx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.engines_build.chosen_backend", lambda wanted: "tensorrt")
+    monkeypatch.setattr("tools.engines.build.chosen_backend", lambda wanted: "tensorrt")
     error = run("build", "yolox-nano", "--compute-capability", "8.6").exception
     assert isinstance(error, ConfigError)
     assert "--compute-capability is for tensorrt-rtx" in str(error)

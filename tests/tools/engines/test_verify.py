@@ -18,9 +18,9 @@ from engines.spec import ModelSpec
 from engines.trust.parity import Judge
 from pipeline.errors import ConfigError, SourceError
 from tests.engines.onnx_files import focus
-from tools import engines_verify
-from tools.engines import app
-from tools.engines_pictures import sample
+from tools.engines import verify as engines_verify
+from tools.engines.commands import app
+from tools.engines.pictures import sample
 
 
 @pytest.fixture(autouse=True)

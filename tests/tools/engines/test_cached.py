@@ -20,8 +20,8 @@ from engines.tensorrt.flavour import find_flavour
 from engines.tensorrt.recipe import Recipe
 from engines.zoo import Zoo
 from pipeline.errors import ConfigError
-from tools.engines import app
-from tools.engines_words import age
+from tools.engines.commands import app
+from tools.engines.words import age
 
 ADA = Gpu(0, "NVIDIA RTX 4000 Ada Generation", "8.9", 20 * 2**30, "580.65.06")
 ON_ADA = {"gpu": ADA.name, "compute_capability": "8.9", "driver": ADA.driver}
@@ -212,7 +212,7 @@ def test_clean_all_asks_unless_it_is_told_not_to(rtx: str, monkeypatch: pytest.M
     refused = run("clean", "--all").exception
     assert isinstance(refused, ConfigError)
     assert "say --yes" in str(refused)
-    monkeypatch.setattr("tools.engines_cached._is_asked", lambda: True)
+    monkeypatch.setattr("tools.engines.cached._is_asked", lambda: True)
     assert run("clean", "--all", text="n\n").exit_code == 1
     assert path.exists()
     assert "2 files deleted" in words(run("clean", "--all", text="y\n"))

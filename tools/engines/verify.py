@@ -12,8 +12,8 @@ from engines.engine import Backend, open_engine
 from engines.spec import Precision
 from engines.trust.parity import Bounds, ParityReport, bounds_for, compare
 from engines.trust.reference import PlainFile
-from tools.engines_models import named
-from tools.engines_options import (
+from tools.engines.models import named
+from tools.engines.options import (
     BatchOption,
     ConfigOption,
     DeviceOption,
@@ -22,7 +22,7 @@ from tools.engines_options import (
     input_size_of,
     settings_of,
 )
-from tools.engines_pictures import DEFAULT_CLIP, batches, places_for, sample
+from tools.engines.pictures import DEFAULT_CLIP, batches, places_for, sample
 
 
 def verify(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from tools.engines_build import build
-from tools.engines_cached import clean, list_engines, show
-from tools.engines_verify import verify
+from tools.engines.build import build
+from tools.engines.cached import clean, list_engines, show
+from tools.engines.verify import verify
 
 app = typer.Typer(help="Build, list and check compiled engines.", no_args_is_help=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from tools.engines_words import age, made_for, mebibytes, shape_words, state_words
+from tools.engines.words import age, made_for, mebibytes, shape_words, state_words
 
 if TYPE_CHECKING:
     from engines.cache.engine_cache import Listed

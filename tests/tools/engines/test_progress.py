@@ -9,7 +9,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from tools.engines_progress import build_progress
+from tools.engines.progress import build_progress
 
 
 def lines(*steps: tuple[str, float]) -> list[str]:

@@ -23,8 +23,8 @@ from engines.prepare import input_size as own_input_size
 from engines.tensorrt.flavour import TensorRTBackend, builds_without_gpu, find_flavour, guard
 from pipeline.errors import ConfigError
 from pipeline.infer.sized_engines import PLACEHOLDER, declared_size
-from tools.engines_models import Wanted, configured, named
-from tools.engines_options import (
+from tools.engines.models import Wanted, configured, named
+from tools.engines.options import (
     BatchOption,
     ConfigOption,
     DeviceOption,
@@ -33,9 +33,9 @@ from tools.engines_options import (
     input_size_of,
     settings_of,
 )
-from tools.engines_pictures import batches, sample
-from tools.engines_progress import build_progress
-from tools.engines_words import mebibytes, shape_words, state_words
+from tools.engines.pictures import batches, sample
+from tools.engines.progress import build_progress
+from tools.engines.words import mebibytes, shape_words, state_words
 from tools.terminal import say
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError
 from pipeline.infer.detector import Detector, DetectorOptions
 from tests.engines.onnx_files import focus
-from tools.engines_models import configured, named
-from tools.engines_options import input_size_of, settings_of
+from tools.engines.models import configured, named
+from tools.engines.options import input_size_of, settings_of
 
 
 @pytest.fixture(autouse=True)

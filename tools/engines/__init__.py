@@ -1,0 +1,1 @@
+"""`frameloom engines`: build compiled engines, compare them with their model files, list them, clean them up."""
