@@ -1,12 +1,13 @@
 # make demo    sets itself up, then detects objects in two real clips: see demo/
 # make test    sets itself up, then checks style and types and runs the tests
+# make gpu-check    on a machine with an NVIDIA GPU: measures it, and runs the tests that need one (docs/tensorrt.md)
 # make test-v4l2    sets itself up, then tests capture from a real V4L2 camera in a small machine (QEMU): 5 minutes
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo setup test test-v4l2 lint types unit bench clean
+.PHONY: demo setup test test-v4l2 gpu-check lint types unit bench clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/frameloom demo --out demo
@@ -27,6 +28,14 @@ unit:
 
 test-v4l2: setup
 	$(VENV)/bin/python -m tests.v4l2
+
+# An environment of your own, on a machine without a package index: make gpu-check CHECKER=/place/bin/python
+CHECKER ?= $(VENV)/bin/python
+
+gpu-check: $(if $(filter $(VENV)/%,$(CHECKER)),setup)
+	$(CHECKER) -m tools.cli bench gpu --json gpu-check.json
+	$(CHECKER) -m pytest -m gpu tests/engines/cuda tests/engines/tensorrt/test_engine.py \
+	  tests/engines/tensorrt/test_engine_frames.py tests/engines/tensorrt/test_on_gpu.py
 
 bench: $(VENV)/.installed
 	$(VENV)/bin/frameloom bench

@@ -17,7 +17,7 @@ import pytest
 from tests.servers import rtsp
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
-MAY_SKIP = ("native bf16", "NVIDIA GPU")
+MAY_SKIP = ("native bf16", "NVIDIA GPU", "no nvcc")
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from tools import (
     soak,
 )
 from tools.engines import commands as engines
+from tools.gpu import bench as bench_gpu
 from tools.terminal import LogLines
 from tools.train import embedding, similarity
 
@@ -48,6 +49,7 @@ app.add_typer(models.app, name="models")
 benchmark.app.command()(soak.soak)
 benchmark.app.command()(bench_gallery.gallery)
 benchmark.app.command()(bench_faces.faces)
+benchmark.app.command()(bench_gpu.gpu)
 app.add_typer(benchmark.app, name="bench")
 app.add_typer(engines.app, name="engines")
 app.add_typer(gallery.app, name="gallery")
@@ -89,3 +91,7 @@ def _take_flag(name: str) -> bool:
     given = name in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != name]
     return given
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`frameloom bench gpu`, and packing what it needs for a machine without a package index."""
