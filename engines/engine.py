@@ -46,6 +46,7 @@ class EngineInfo:
     device: str
     precision: str
     threads: int
+    """Of the CPU; 0 where they do not matter."""
     requests: int
     input_shape: tuple[int | None, int, int, int]
     """N x H x W x 3; N is None where any batch size may be given at once."""
@@ -54,9 +55,10 @@ class EngineInfo:
 
     def __str__(self) -> str:
         height, width = self.input_shape[1:3]
+        threads = f"{self.threads} threads, " if self.threads else ""
         return (
             f"{self.model} {width}x{height} on {self.backend} {self.version.split('-')[0]}, {self.device} "
-            f"{self.precision}, {self.threads} threads, {self.requests} requests in flight ({self.origin})"
+            f"{self.precision}, {threads}{self.requests} requests in flight ({self.origin})"
         )
 
 

@@ -28,6 +28,8 @@ _Step = tuple[str, list[npt.NDArray[Any]], dict[str, Any]]
 """Operator, further operands, attributes."""
 PICTURES = "pictures"
 """Name of the uint8 input that `take_uint8_pictures` adds."""
+FIRST_WITH_CONSTANT_WEIGHTS = 4
+"""Version of ONNX's file format from which weights need not be inputs."""
 
 
 def prepare(spec: ModelSpec, size: tuple[int, int] | None) -> onnx.ModelProto:
@@ -38,6 +40,7 @@ def prepare(spec: ModelSpec, size: tuple[int, int] | None) -> onnx.ModelProto:
             or it leaves its size open and none was given.
     """
     model = load(spec.path)
+    _drop_filled_inputs(model)
     if spec.input.batch is not None:
         set_batch(model, spec.input.batch)
     _check_inputs(model)
@@ -45,6 +48,14 @@ def prepare(spec: ModelSpec, size: tuple[int, int] | None) -> onnx.ModelProto:
     set_input_size(model, height, width)
     fuse_focus(model)
     return model
+
+
+def _drop_filled_inputs(model: onnx.ModelProto) -> None:
+    """Let weights be constants: old files list them as inputs, too, which a caller might replace."""
+    free = free_inputs(model)
+    del model.graph.input[:]
+    model.graph.input.extend(free)
+    model.ir_version = max(model.ir_version, FIRST_WITH_CONSTANT_WEIGHTS)
 
 
 def _check_inputs(model: onnx.ModelProto) -> None:

@@ -1,12 +1,14 @@
 """CUDA C++ to machine code for one GPU, by NVRTC: a library, so that no CUDA toolkit needs to be installed.
 
 It makes code for the GPU itself (a cubin) where it knows it. PTX, which the driver compiles, is only for GPUs newer
-than NVRTC: a driver older than NVRTC refuses it, but takes its cubins.
+than NVRTC: a driver older than NVRTC refuses it, but takes its cubins. What it made is remembered: every engine of a
+process wants the same kernels.
 """
 
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from typing import Any
 
 from engines.errors import EngineBuildError
@@ -48,6 +50,7 @@ def _ask(nvrtc: Any) -> tuple[str, list[int]]:
     return f"{major}.{minor}", list(known)
 
 
+@cache
 def _compile(nvrtc: Any, source: str, arch: str, name: str) -> bytes:
     done, program = nvrtc.nvrtcCreateProgram(source.encode(), f"{name}.cu".encode(), 0, [], [])
     if done != nvrtc.nvrtcResult.NVRTC_SUCCESS:

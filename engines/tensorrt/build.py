@@ -7,6 +7,7 @@ TensorRT fails by returning None or False and saying why to its logger; here eve
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -20,8 +21,9 @@ from engines.tensorrt.flavour import (
     creation_flags,
     guard,
     has_progress_monitor,
-    has_targets,
     has_timing_cache,
+    recording_flag,
+    targets,
 )
 from engines.tensorrt.log import collecting_logger
 from engines.tensorrt.monitor import progress_monitor
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     from engines.tensorrt.flavour import Flavour
     from engines.tensorrt.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
 """What is being done, in words, and the share of the whole that is done, 0..1; called from TensorRT's threads."""
@@ -53,13 +57,13 @@ def build_plan(
         timing_cache: a file that keeps what was measured on this GPU for the next build; plain TensorRT only.
 
     Raises:
-        BackendUnavailable: plain TensorRT, and no GPU.
-        EngineBuildError: TensorRT refuses the network, with its own words; or does not know a compute capability.
+        BackendUnavailable: plain TensorRT, and no GPU; or it does not know a compute capability.
+        EngineBuildError: TensorRT refuses the network, with its own words.
     """
     if not builds_without_gpu(flavour):
         guard(flavour, cuda.driver())
     trt = flavour.trt
-    targets = _targets(flavour, recipe.compute_capabilities)
+    kinds = targets(flavour, recipe.compute_capabilities)
     log = collecting_logger(trt)
     builder = trt.Builder(log)
     network = builder.create_network(creation_flags(flavour))
@@ -67,12 +71,12 @@ def build_plan(
     if not parser.parse(model.SerializeToString()):
         raise EngineBuildError(f"{flavour.backend} {flavour.version} cannot read the network: {_words(parser, log)}")
     config = builder.create_builder_config()
-    _configure(config, trt, targets, recipe)
+    _configure(config, trt, kinds, recipe)
     config.add_optimization_profile(_profile(builder, network, recipe))
     cache = _use_timing_cache(config, timing_cache) if timing_cache and has_timing_cache(flavour) else None
     if progress is not None and has_progress_monitor(flavour):
         config.progress_monitor = progress_monitor(trt, progress)
-    plan = builder.build_serialized_network(network, config)
+    plan = _built(flavour, builder, network, config, log)
     if plan is None:
         raise EngineBuildError(f"{flavour.backend} {flavour.version} cannot build the network: {log.words()}")
     if cache is not None and timing_cache is not None:
@@ -82,25 +86,19 @@ def build_plan(
     return bytes(memoryview(plan))
 
 
-def _targets(flavour: Flavour, compute_capabilities: tuple[str, ...]) -> list[Any]:
-    """Return TensorRT-RTX's values for capabilities such as `8.6`."""
-    if not compute_capabilities:
-        return []
-    if not has_targets(flavour):
-        raise EngineBuildError(f"{flavour.backend} builds for the GPU at hand only, not for other compute capabilities")
-    kinds = flavour.trt.ComputeCapability
-    known = {_as_number(name): value for name, value in kinds.__members__.items() if name.startswith("SM")}
-    if unknown := [wanted for wanted in compute_capabilities if wanted not in known]:
-        raise EngineBuildError(
-            f"{flavour.backend} {flavour.version} cannot build for compute capability {', '.join(unknown)}; "
-            f"it knows {', '.join(known)}"
-        )
-    return [known[wanted] for wanted in compute_capabilities]
-
-
-def _as_number(name: str) -> str:
-    """SM86 -> 8.6, SM120 -> 12.0."""
-    return f"{name[2:-1]}.{name[-1]}"
+def _built(flavour: Flavour, builder: Any, network: Any, config: Any, log: Any) -> Any:
+    """Build a plan whose runs can be recorded as CUDA graphs, where that takes a flag and can be had; None: none."""
+    flag = recording_flag(flavour)
+    if flag is None:
+        return builder.build_serialized_network(network, config)
+    config.set_flag(flag)
+    if (plan := builder.build_serialized_network(network, config)) is not None:
+        return plan
+    reason = log.words()
+    config.clear_flag(flag)
+    if (plan := builder.build_serialized_network(network, config)) is not None:
+        logger.info("the plan takes memory of its own when it runs, so CUDA graphs may be off: %s", reason)
+    return plan
 
 
 def _words(parser: Any, log: Any) -> str:
@@ -112,15 +110,15 @@ def _words(parser: Any, log: Any) -> str:
     return "; ".join(lines) or str(log.words())
 
 
-def _configure(config: Any, trt: Any, targets: list[Any], recipe: Recipe) -> None:
+def _configure(config: Any, trt: Any, kinds: list[Any], recipe: Recipe) -> None:
     if recipe.precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)  # it is fp32 with ten bits, and on by default
     if recipe.workspace_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace_bytes)
-    if targets:
-        config.num_compute_capabilities = len(targets)
-        for number, target in enumerate(targets):
-            config.set_compute_capability(target, number)
+    if kinds:
+        config.num_compute_capabilities = len(kinds)
+        for number, kind in enumerate(kinds):
+            config.set_compute_capability(kind, number)
 
 
 def _profile(builder: Any, network: Any, recipe: Recipe) -> Any:

@@ -11,6 +11,11 @@ what is used here from TensorRT 10.0 on. The differences, as they were found in 
     targets (compute capabilities)   no      no         no       yes
     builds without a driver          no      no         no       yes
     size of an engine's memory       plain   plain, v2  v2       v2        (device_memory_size, ..._v2)
+    memory is given to a context by  setter  method     method   method    (device_memory, set_device_memory)
+    runtime configuration, kernels   no      no         no       yes       (the first is there from 10.16 on)
+    validity of a plan is told       no      no         no       yes
+    builder flag for recording       no      no         no       1.2 on    (REQUIRE_USER_ALLOCATION)
+    tells if it can be recorded      no      no         no       1.2 on    (is_stream_capturable)
 
 A module counts only if it has what is needed to build, to run and to tell its version: packages of stubs leave a
 folder `tensorrt` that can be imported and holds nothing.
@@ -123,6 +128,45 @@ def has_timing_cache(flavour: Flavour) -> bool:
 def has_targets(flavour: Flavour) -> bool:
     """Whether a plan can be built for stated compute capabilities; else it is for the GPU at hand."""
     return hasattr(flavour.trt, "ComputeCapability")
+
+
+def targets(flavour: Flavour, compute_capabilities: tuple[str, ...]) -> list[Any]:
+    """Return TensorRT-RTX's values for capabilities such as `8.6`.
+
+    Raises:
+        BackendUnavailable: it does not know one of them, with those it knows; or there are no targets at all.
+    """
+    if not compute_capabilities:
+        return []
+    if not has_targets(flavour):
+        raise BackendUnavailable(
+            f"{flavour.backend} builds for the GPU at hand only, not for other compute capabilities"
+        )
+    kinds = flavour.trt.ComputeCapability.__members__
+    known = {f"{name[2:-1]}.{name[-1]}": value for name, value in kinds.items() if name.startswith("SM")}  # SM86: 8.6
+    if unknown := [wanted for wanted in compute_capabilities if wanted not in known]:
+        raise BackendUnavailable(
+            f"{flavour.backend} {flavour.version} cannot build for compute capability {', '.join(unknown)}; "
+            f"it knows {', '.join(known)}"
+        )
+    return [known[wanted] for wanted in compute_capabilities]
+
+
+def recording_flag(flavour: Flavour) -> Any:
+    """Return the builder flag without which TensorRT-RTX may take memory of its own in a run; None: there is none.
+
+    A run that does so cannot be recorded as a CUDA graph.
+    """
+    return getattr(flavour.trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+
+
+def can_be_recorded(context: Any, stream: int) -> bool:
+    """Whether an execution context, as it is set now, may run on a stream that is being recorded.
+
+    Where TensorRT does not tell beforehand, the recording does.
+    """
+    tells = hasattr(context, "is_stream_capturable")
+    return bool(context.is_stream_capturable(stream)) if tells else True
 
 
 def device_memory(engine: Any) -> int:

@@ -129,6 +129,7 @@ class Contexts:
             return None
         if work not in shaped.graphs:
             try:
+                shaped.context.check_recordable(self._cuda.handle_of(self._stream))
                 shaped.graphs[work] = self._record(do)
             except DeviceLost:
                 raise

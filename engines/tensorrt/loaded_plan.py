@@ -16,7 +16,7 @@ import numpy as np
 from engines.candidates import CANDIDATES, ROWS
 from engines.errors import EngineError, EngineStale
 from engines.graph import load
-from engines.tensorrt.flavour import device_memory
+from engines.tensorrt.flavour import can_be_recorded, device_memory
 from engines.tensorrt.log import collecting_logger
 from engines.tensorrt.outputs import Wanted
 
@@ -229,6 +229,15 @@ class PlanContext:
         """
         if not self._context.execute_async_v3(stream):
             raise EngineError(f"TensorRT failed to run {self._plan.name}: {self._plan.said()}")
+
+    def check_recordable(self, stream: int) -> None:
+        """Ask before a recording, where TensorRT can tell: a recording that fails leaves errors in its log.
+
+        Raises:
+            EngineError: a run as it is set now cannot be recorded.
+        """
+        if not can_be_recorded(self._context, stream):
+            raise EngineError(f"TensorRT cannot record runs of {self._plan.name}: {self._plan.said()}")
 
     def release(self) -> None:
         """Give it back; it must not be running."""
