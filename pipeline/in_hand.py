@@ -49,9 +49,18 @@ class InHand:
             return self._frames[source] < PASSING and (self.bypass or self._has_slot)
         return self._has_slot and self._frames[source] < self._room(source)
 
-    def may_join(self, source: str) -> bool:
-        """Return whether a frame of a source may be taken besides others, into the request that is being begun."""
-        return self._frames[source] < (PASSING if self._policies[source] == "latest" else self._room(source))
+    def may_join(self, source: str, first: str) -> bool:
+        """Return whether a frame of a source may be taken into the request that is begun for a frame of `first`.
+
+        A file's frames never join a live one's: it would wait for all of theirs, and there are always some.
+        """
+        if self._policies[source] == "latest":
+            return self._frames[source] < PASSING
+        return self._policies[first] == "every" and self._frames[source] < self._room(source)
+
+    def room_for_each(self, batch: int) -> int:
+        """Return how many frames of each source there must be room for: together they fill all requests."""
+        return max(self.in_flight, batch, math.ceil(self.in_flight * batch / len(self._policies)))
 
     def may_work(self, source: str) -> bool:
         """Return whether a frame that was taken may also be worked on: there is a slot, and not all are its own.

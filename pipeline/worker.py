@@ -210,7 +210,7 @@ class SubmitWorker(Worker[Frame]):
         self._in_hand.in_flight = max(1, self._stage.in_flight)
         self._in_hand.bypass = self._stage.bypass
         self._batch = 1 if self._stage.bypass else max(1, self._stage.batch)
-        frames = self._in_hand.in_flight * self._batch
+        frames = self._in_hand.room_for_each(self._batch)
         self._requests.grow(frames)
         self._make_room(frames)
         if self._batch > 1:
@@ -221,7 +221,7 @@ class SubmitWorker(Worker[Frame]):
         taken, wanted = [frame], [self._begin(frame)]
         try:
             while any(wanted) and sum(wanted) < self._batch:
-                more = self.inbox.get_waiting(self._in_hand.may_join)
+                more = self.inbox.get_waiting(lambda source: self._in_hand.may_join(source, frame.source))
                 if more is None:
                     break
                 taken.append(more)

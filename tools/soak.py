@@ -111,7 +111,7 @@ def soak(
         list[str] | None, typer.Option(help="Camera, stream or other source; without it, a test pattern as a camera.")
     ] = None,
     model: Annotated[str, typer.Option(help="Name of a known model, or an ONNX file.")] = "yolox-nano",
-    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, tensorrt, tensorrt-rtx, openvino or onnxruntime.")] = "auto",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any other key of the pipeline.")
     ] = None,

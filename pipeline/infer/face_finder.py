@@ -7,13 +7,12 @@ and the long side follows the picture, in steps: each size is an engine of its o
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.engine import EngineInfo, EngineOptions, Pending, open_engine
+from engines.engine import EngineInfo, EngineOptions, Pending, open_engine, usual_requests
 from pipeline.faces import Faces
 from pipeline.infer.decisions import judge_of
 from pipeline.infer.letterbox import Letterbox, Letterboxes
@@ -121,7 +120,7 @@ class FaceFinder:
             options: what counts as a face.
         """
         self.spec, self.options = spec, options or FinderOptions()
-        self.requests = engine.requests or (engine.threads or os.cpu_count() or 1) + 1
+        self.requests = usual_requests(engine)
         self._engines = SizedEngines(spec, replace(engine, requests=self.requests), self._reader, judge=judge_of(spec))
 
     def _reader(self, shapes: Mapping[str, tuple[int, ...]], size: tuple[int, int]) -> AtSize:

@@ -9,7 +9,7 @@ GPU may do all of this itself; it then gets the frame as it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
@@ -118,10 +118,10 @@ class Letterboxes:
 
         They are cut by the engine where it does that, else here.
         """
-        if isinstance(engine, CutsFrames) and engine.cuts_frames:
+        if engine.cuts_frames:
             plans = [self._at(picture)[0] for picture in pictures]
             frames = [plan.uncut(picture, self._pad) for plan, picture in zip(plans, pictures, strict=True)]
-            return plans, engine.submit_frames(frames)
+            return plans, cast(CutsFrames, engine).submit_frames(frames)
         if len(pictures) == 1:
             plan, buffer = self.cut(pictures[0])
             return [plan], engine.submit(buffer[None])

@@ -13,6 +13,7 @@ import pytest
 from engines.engine import Batch, EngineInfo, Outputs, Uncut
 from engines.errors import EngineError
 from pipeline.frame import Frame
+from pipeline.in_hand import InHand
 from pipeline.infer.detector import Request
 from pipeline.infer.letterbox import Letterboxes
 from pipeline.picture import Picture, bgr_to_planes
@@ -111,6 +112,26 @@ def test_a_file_fills_requests_and_arrives_whole_and_in_order() -> None:
     assert sink.indices("file") == list(range(100))
     assert [index for group in model.groups for _, index in group] == list(range(100))
     assert sum(len(group) == 4 for group in model.groups) > 15
+
+
+def test_frames_of_a_file_do_not_join_those_of_a_camera() -> None:
+    model = Model(batch=8, takes_s=0.005)
+    runner = Runner([*cameras(frames=40), FakeSource("file", 200)], [model], [FakeSink()])
+    runner.run()
+    assert runner.ledger.balanced, runner.ledger.counts()
+    begun_live = [group for group in model.groups if group[0][0] in CAMERAS]
+    assert begun_live
+    assert all(source in CAMERAS for group in begun_live for source, _ in group)
+    assert any(len(group) > 2 for group in model.groups if group[0][0] == "file")
+
+
+def test_room_for_each_source_fills_all_requests_together() -> None:
+    def room(sources: int, in_flight: int, batch: int) -> int:
+        hand = InHand({str(number): "every" for number in range(sources)}, lambda source: 100)
+        hand.in_flight = in_flight
+        return hand.room_for_each(batch)
+
+    assert [room(1, 3, 1), room(5, 3, 1), room(1, 3, 8), room(2, 3, 8), room(16, 3, 8)] == [3, 3, 24, 12, 8]
 
 
 def test_frames_that_are_not_wanted_pass_in_their_place_and_do_not_fill_a_request() -> None:

@@ -20,7 +20,7 @@ from engines.cuda.driver import driver
 from engines.engine import Backend
 from engines.errors import BackendUnavailable, EngineBuildError, FrameloomError, UnknownHead
 from engines.prepare import input_size as own_input_size
-from engines.tensorrt.flavour import TensorRTBackend, builds_without_gpu, find_flavour, guard
+from engines.tensorrt.flavour import TensorRTBackend, builds_without_gpu, find_flavour, guard, targets
 from pipeline.errors import ConfigError
 from pipeline.infer.sized_engines import PLACEHOLDER, declared_size
 from tools.engines.models import Wanted, configured, named
@@ -108,6 +108,7 @@ def build(
     )
     if request.capabilities and request.backend != "tensorrt-rtx":
         raise ConfigError(f"--compute-capability is for tensorrt-rtx: {request.backend} builds for the GPU it runs on")
+    targets(find_flavour(request.backend), request.capabilities)  # what it does not know is said before all else
     size = input_size_of(input_size)
     wanted = list(named(models, settings, size) if models else configured(settings))
     build_all([replace(each, options=replace(each.options, backend=request.backend)) for each in wanted], request)

@@ -14,7 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     from engines.cuda.layer import Cuda, Graph
     from engines.engine import Batch
-    from engines.tensorrt.loaded_plan import LoadedPlan, PlanContext
+    from engines.tensorrt.loaded_plan import LoadedPlan
+    from engines.tensorrt.plan_context import PlanContext
 
 AHEAD = 8
 """Runs put on a stream at a time: the GPU never waits for Python, and Python not long for the GPU."""
