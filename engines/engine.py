@@ -8,6 +8,7 @@ layout are compiled into the engine, so no Python touches float pixels.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_chec
 import numpy as np
 import numpy.typing as npt
 
+from engines.cuda.driver import driver
 from engines.errors import BackendUnavailable, EngineError
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from engines.trust.parity import Judge
 
 logger = logging.getLogger(__name__)
+
+GPU_REQUESTS = 3
+"""One being loaded, one running, one being read."""
 
 Backend = Literal["auto", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
 Batch = npt.NDArray[np.uint8]
@@ -97,6 +102,9 @@ class Uncut:
 class Engine(Protocol):
     """A running model."""
 
+    cuts_frames: bool
+    """Whether it is a `CutsFrames`, and its kernel compiled: it is then given whole frames rather than pictures."""
+
     @property
     def input_size(self) -> tuple[int, int]:
         """Height and width of the pictures it takes."""
@@ -130,11 +138,8 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class CutsFrames(Protocol):
+class CutsFrames(Engine, Protocol):
     """An engine that can be given whole frames and cuts its input out of them on the GPU."""
-
-    cuts_frames: bool
-    """Whether it does here; the kernel may not compile."""
 
     def submit_frames(self, frames: Sequence[Uncut]) -> Pending:
         """Start a request on whole frames, one picture each; as `Engine.submit` else."""
@@ -158,6 +163,14 @@ class EngineOptions:
     cuda: Choice = "auto"
     cuda_graph: bool = True
     """Whether a GPU's work for a batch size is recorded once and launched as a whole."""
+
+
+def usual_requests(options: EngineOptions) -> int:
+    """Return how many requests an engine keeps in flight where nobody says: on a CPU one more than it has threads."""
+    if options.requests is not None:
+        return options.requests
+    on_gpu = options.backend in ("tensorrt", "tensorrt-rtx") or (options.backend == "auto" and driver().problem is None)
+    return GPU_REQUESTS if on_gpu else (options.threads or os.cpu_count() or 1) + 1
 
 
 def open_engine(spec: ModelSpec, options: EngineOptions | None = None, judge: Judge | None = None) -> Engine:

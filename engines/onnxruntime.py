@@ -31,6 +31,7 @@ class ONNXRuntimeEngine:
     """A model run by ONNX Runtime; see `engines.engine.Engine` for the methods."""
 
     batch = 1
+    cuts_frames = False
 
     def __init__(self, spec: ModelSpec, options: EngineOptions) -> None:
         """Load; see `engines.engine.open_engine` for what is raised."""

@@ -44,6 +44,7 @@ class OpenVINOEngine:
     """A model compiled by OpenVINO for the CPU; see `engines.engine.Engine` for the methods."""
 
     batch = 1
+    cuts_frames = False
 
     def __init__(self, spec: ModelSpec, options: EngineOptions) -> None:
         """Compile; see `engines.engine.open_engine` for what is raised."""

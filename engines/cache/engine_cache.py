@@ -13,12 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engines.cache.folder import LOCK, MANIFEST, Cached, CacheFolder, Damaged
+from engines.cache.kept_kernels import KERNELS, OF_PLAN, KeptKernels
 from engines.cache.manifest import SETTINGS, Key, Manifest, State, differences
 from engines.cache.validity import DAMAGED, Present, Verdict, judge
 from engines.cache.whole_files import UNFINISHED
+
+if TYPE_CHECKING:
+    from engines.cuda.driver import Gpu
 
 __all__ = ["Cached", "EngineCache", "Listed", "Lookup", "Removed"]
 
@@ -153,8 +157,16 @@ class EngineCache(CacheFolder):
         """Return where the measurements of a GPU's kernels are kept between builds; None: nowhere."""
         if key.portable or not self.is_writable():
             return None
-        machine = hashlib.sha256(f"{key.gpu} {key.compute_capability} {key.driver}".encode()).hexdigest()[:8]
+        machine = _machine(key.gpu, key.compute_capability, key.driver)
         return self.folder / f"{key.backend}-{key.version}-{machine}{TIMING}"
+
+    def kernels(self, entry: Cached, gpu: Gpu) -> KeptKernels | None:
+        """Return what keeps the kernels that a plan's runs compile on a GPU; None: the folder is not ours to write."""
+        if not self.is_writable():
+            return None
+        machine = _machine(gpu.name, gpu.compute_capability, gpu.driver)
+        name = f"{entry.manifest.plan_sha256[:OF_PLAN]}-{machine}"
+        return KeptKernels(self.folder / f"{name}{KERNELS}", self._lock(name))
 
     def clean(self, present: Present | None = None, *, everything: bool = False) -> list[Removed]:
         """Delete what cannot be used: unfinished files, what is damaged, what is stale under `present` circumstances.
@@ -176,7 +188,16 @@ class EngineCache(CacheFolder):
                     removed += _delete([path.with_suffix(MANIFEST), path], why)
         if everything:
             removed += _delete(sorted(self.folder.glob(f"*{TIMING}")), "everything was asked for")
-        return removed
+        return removed + self._clean_kernels()
+
+    def _clean_kernels(self) -> list[Removed]:
+        """Delete compiled kernels whose plan is not here, or not here any more."""
+        plans = set()
+        for path in self.plans():
+            with contextlib.suppress(Damaged):
+                plans.add(self.manifest_of(path).plan_sha256[:OF_PLAN])
+        files = sorted(self.folder.glob(f"*{KERNELS}"))
+        return _delete([file for file in files if file.name[:OF_PLAN] not in plans], "their engine is gone")
 
     def _clean_unfinished(self) -> list[Removed]:
         """Delete what killed processes have left: nobody holds the lock of that name."""
@@ -189,6 +210,11 @@ class EngineCache(CacheFolder):
             with self.if_free(file.name.removeprefix(".").removesuffix(LOCK)):
                 pass  # which deletes it in the end
         return removed
+
+
+def _machine(*parts: str | None) -> str:
+    """Return what stands for a GPU and its driver in a file's name."""
+    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:8]
 
 
 def _delete(files: list[Path], why: str) -> list[Removed]:

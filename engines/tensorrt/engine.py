@@ -30,6 +30,7 @@ from engines.tensorrt.memory import check_frame, own
 from engines.tensorrt.request import TensorRTRequest
 
 if TYPE_CHECKING:
+    from engines.cache.kept_kernels import KeptKernels
     from engines.cuda.layer import Cuda
     from engines.spec import ModelSpec
 
@@ -51,6 +52,7 @@ class TensorRTEngine:
         options: EngineOptions,
         precision: str,
         origin: str,
+        kernels: KeptKernels | None = None,
     ) -> None:
         """Load a plan and run it once: what cannot run fails here, and the first frame is as fast as the second.
 
@@ -62,6 +64,7 @@ class TensorRTEngine:
             options: of these `requests`, `candidates` and `cuda_graph` are used.
             precision: what the plan was built for, to be told.
             origin: where it came from, to be told.
+            kernels: TensorRT-RTX: where what a run compiles is kept for the next process.
 
         Raises:
             BackendUnavailable: there is no driver.
@@ -74,7 +77,7 @@ class TensorRTEngine:
             opened.callback(cuda.close)
             guard(flavour, nvidia.driver())
             cuda.activate()
-            self._plan = LoadedPlan(spec, plan, flavour)
+            self._plan = LoadedPlan(spec, plan, flavour, kernels)
             opened.callback(self._plan.release)
             self.input_size = self._plan.input_size
             self.batch = self._plan.most
@@ -84,6 +87,7 @@ class TensorRTEngine:
             self.cuts_frames = letterbox is not None
             recording = Recording(options.cuda_graph and cuda.has_graphs)
             lanes = [self._lane(recording, letterbox, opened) for _ in range(self.requests)]
+            self._plan.keep_kernels()  # a process that is killed later has done this work for the next
             self._lanes = Lanes(lanes)
             self._opened = opened.pop_all()
         self._info = EngineInfo(
@@ -170,4 +174,6 @@ class TensorRTEngine:
             self._lanes.settle()
             with contextlib.suppress(EngineError):
                 self._cuda.activate()
+            if not self._lanes.lost:
+                self._plan.keep_kernels()
             self._opened.close()

@@ -109,6 +109,11 @@ def guard(flavour: Flavour, driver: Driver) -> None:
         raise BackendUnavailable(f"{flavour.backend} {flavour.version} needs an NVIDIA GPU: {driver.problem}")
 
 
+def compiles_in_runs(flavour: Flavour) -> bool:
+    """Whether a plan's kernels are compiled where it runs; what was compiled can be kept."""
+    return flavour.backend == "tensorrt-rtx"
+
+
 def creation_flags(flavour: Flavour) -> int:
     """Return the flags for `Builder.create_network`: layers run in the types that the graph states."""
     flags = flavour.trt.NetworkDefinitionCreationFlag

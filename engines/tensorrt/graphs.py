@@ -19,7 +19,7 @@ from engines.errors import DeviceLost, EngineError
 
 if TYPE_CHECKING:
     from engines.cuda.layer import Cuda, Graph, Stream
-    from engines.tensorrt.loaded_plan import PlanContext
+    from engines.tensorrt.plan_context import PlanContext
 
 logger = logging.getLogger(__name__)
 

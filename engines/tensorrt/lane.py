@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from engines.cuda.layer import Bytes, Cuda
     from engines.cuda.letterbox import GpuLetterbox
     from engines.engine import Batch, Outputs, Uncut
-    from engines.tensorrt.loaded_plan import LoadedPlan, PlanContext
+    from engines.tensorrt.loaded_plan import LoadedPlan
+    from engines.tensorrt.plan_context import PlanContext
 
 
 class Lane:

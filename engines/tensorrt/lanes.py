@@ -11,6 +11,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from engines.errors import DeviceLost
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -35,6 +37,8 @@ class Lanes:
         self._flying: dict[Lane, Settles] = {}
         self._changed = threading.Condition()
         self._end: EngineError | None = None
+        self.lost = False
+        """Whether the GPU is gone."""
 
     def take(self) -> Lane:
         """Wait for an idle lane.
@@ -65,6 +69,7 @@ class Lanes:
         """Refuse every `take` from here on, also those that wait; the latest reason counts."""
         with self._changed:
             self._end = reason
+            self.lost = self.lost or isinstance(reason, DeviceLost)
             self._changed.notify_all()
 
     def settle(self) -> None:

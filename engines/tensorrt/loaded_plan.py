@@ -16,15 +16,17 @@ import numpy as np
 from engines.candidates import CANDIDATES, ROWS
 from engines.errors import EngineError, EngineStale
 from engines.graph import load
-from engines.tensorrt.flavour import can_be_recorded, device_memory
+from engines.tensorrt.flavour import device_memory
 from engines.tensorrt.log import collecting_logger
 from engines.tensorrt.outputs import Wanted
+from engines.tensorrt.plan_context import PlanContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
 
+    from engines.cache.kept_kernels import KeptKernels
     from engines.spec import ModelSpec
     from engines.tensorrt.flavour import Flavour
     from engines.tensorrt.graphs import Shapes
@@ -46,8 +48,14 @@ DTYPES: dict[str, type[np.generic]] = {
 class LoadedPlan:
     """A plan on the GPU. Contexts are made of it; they must be gone before `release`."""
 
-    def __init__(self, spec: ModelSpec, plan: bytes, flavour: Flavour) -> None:
+    def __init__(self, spec: ModelSpec, plan: bytes, flavour: Flavour, kernels: KeptKernels | None = None) -> None:
         """Load; the GPU's context must be current.
+
+        Args:
+            spec: the model.
+            plan: of it.
+            flavour: of the plan.
+            kernels: where those of TensorRT-RTX are kept that runs compile; None: nowhere.
 
         Raises:
             EngineStale: the runtime refuses the plan, or it was not made by this project.
@@ -56,6 +64,8 @@ class LoadedPlan:
         self.name = spec.name
         self._trt = flavour.trt
         self._engine: Any = None
+        self._kernels = kernels
+        self._compiled: Any = None
         try:
             self._load(spec, plan, flavour)
         except BaseException:
@@ -107,8 +117,22 @@ class LoadedPlan:
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
         config.dynamic_shapes_kernel_specialization_strategy = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        config.set_runtime_cache(config.create_runtime_cache())
+        self._compiled = config.create_runtime_cache()
+        kept = self._kernels.read() if self._kernels else b""
+        if kept and not self._compiled.deserialize(kept):
+            logger.info("kernels of %s are compiled again: %s", self.name, self.said())
+        config.set_runtime_cache(self._compiled)
         return lambda: self._engine.create_execution_context(config)
+
+    def keep_kernels(self) -> None:
+        """Keep what runs have compiled so far, if that can be had: only time hangs on it."""
+        if self._kernels is None or self._compiled is None:
+            return
+        content = self._compiled.serialize()
+        if content is None:
+            logger.info("compiled kernels of %s cannot be kept: %s", self.name, self.said())
+        else:
+            self._kernels.write(bytes(memoryview(content)))
 
     def _tensors(self) -> tuple[str, tuple[str, ...]]:
         names = [self._engine.get_tensor_name(number) for number in range(self._engine.num_io_tensors)]
@@ -170,6 +194,7 @@ class LoadedPlan:
     def release(self) -> None:
         """Give the plan back: the engine, then the runtime that made it."""
         self._create = None
+        self._compiled = None
         self._engine = None
         self._runtime = None
 
@@ -178,67 +203,3 @@ def _place_in(spec: ModelSpec) -> Callable[[str], int]:
     """Return a key that sorts outputs as the model's file has them: a plan keeps names, and promises no order."""
     names = [output.name for output in load(spec.path).graph.output]
     return lambda name: names.index(name) if name in names else len(names)
-
-
-class PlanContext:
-    """An execution context of a plan.
-
-    `release` gives it back whoever still knows this object: a traceback does, and TensorRT's own object must be gone
-    before the plan, and while the GPU's context is there.
-    """
-
-    def __init__(self, plan: LoadedPlan, context: Any) -> None:
-        """Wrap TensorRT's object; nobody else may keep it."""
-        self._plan = plan
-        self._context = context
-
-    def use(self, scratch: int, addresses: dict[str, int]) -> None:
-        """Say where scratch memory (`scratch_bytes`) and all tensors are on the device.
-
-        Raises:
-            EngineError: an address is refused.
-        """
-        if hasattr(self._context, "set_device_memory"):
-            self._context.set_device_memory(scratch, self._plan.scratch_bytes)
-        else:  # TensorRT 10.0
-            self._context.device_memory = scratch
-        for name, address in addresses.items():
-            if not self._context.set_tensor_address(name, address):
-                raise EngineError(f"TensorRT refused the address of {name!r} of {self._plan.name}: {self._plan.said()}")
-
-    def set_count(self, count: int) -> Shapes:
-        """Set it to this many pictures and return the shapes of all tensors.
-
-        Raises:
-            EngineError: the plan does not take so many.
-        """
-        plan = self._plan
-        if not self._context.set_input_shape(plan.input, (count, *plan.input_size, 3)):
-            raise EngineError(f"TensorRT refused {count} pictures of {plan.name}: {plan.said()}")
-        shapes = {name: tuple(self._context.get_tensor_shape(name)) for name in plan.types}
-        for name, found in shapes.items():
-            if min(found, default=1) < 0:
-                raise EngineError(f"the size of {name!r} of {plan.name} depends on the picture: {found}")
-        return shapes
-
-    def run(self, stream: int) -> None:
-        """Put a run on a stream.
-
-        Raises:
-            EngineError: it could not even be started.
-        """
-        if not self._context.execute_async_v3(stream):
-            raise EngineError(f"TensorRT failed to run {self._plan.name}: {self._plan.said()}")
-
-    def check_recordable(self, stream: int) -> None:
-        """Ask before a recording, where TensorRT can tell: a recording that fails leaves errors in its log.
-
-        Raises:
-            EngineError: a run as it is set now cannot be recorded.
-        """
-        if not can_be_recorded(self._context, stream):
-            raise EngineError(f"TensorRT cannot record runs of {self._plan.name}: {self._plan.said()}")
-
-    def release(self) -> None:
-        """Give it back; it must not be running."""
-        self._context = None

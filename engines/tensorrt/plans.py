@@ -17,7 +17,7 @@ from engines.cuda.choose import open_cuda
 from engines.cuda.driver import driver, gpu_for
 from engines.errors import BackendUnavailable, EngineBuildError, EngineStale, ParityFailed
 from engines.tensorrt.engine import TensorRTEngine
-from engines.tensorrt.flavour import builds_without_gpu, find_flavour, guard
+from engines.tensorrt.flavour import builds_without_gpu, compiles_in_runs, find_flavour, guard
 from engines.tensorrt.order import Order, recipe_for
 from engines.tensorrt.workshop import obtain
 from engines.trust.gate import examine
@@ -134,7 +134,9 @@ def _load(order: Order, entry: Cached, origin: str) -> tuple[Engine, Cached]:
 def _opened(order: Order, entry: Cached, origin: str) -> Engine:
     assert order.gpu is not None
     cuda = open_cuda(order.options.cuda, order.gpu)
-    return TensorRTEngine(order.spec, entry.plan, order.flavour, cuda, order.options, order.recipe.precision, origin)
+    kernels = order.cache.kernels(entry, order.gpu) if compiles_in_runs(order.flavour) else None
+    precision = order.recipe.precision
+    return TensorRTEngine(order.spec, entry.plan, order.flavour, cuda, order.options, precision, origin, kernels)
 
 
 def _unloadable(order: Order, entry: Cached, reason: EngineStale) -> EngineBuildError:

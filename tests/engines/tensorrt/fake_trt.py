@@ -84,6 +84,12 @@ class Knobs:
     """A reason for starting no run."""
     fail_capture: str = ""
     """A reason for refusing to be recorded."""
+    capturable: bool = True
+    """What TensorRT-RTX says of that when it is asked."""
+    compiled: list[int] = field(default_factory=list)
+    """Numbers of pictures that TensorRT-RTX has compiled kernels for."""
+    refuse_kernels: bool = False
+    """Whether it takes none that an earlier process has compiled."""
     contexts_left: int = 1000
     """How many more contexts there is memory for."""
     runs: list[tuple[int, int, bool]] = field(default_factory=list)
@@ -195,26 +201,29 @@ class Engine(_Counted):
 
     def create_execution_context(self, strategy: Any) -> Context | None:
         assert strategy == ExecutionContextAllocationStrategy.USER_MANAGED
-        return self._make()
+        return self._make(Context)
 
-    def _make(self) -> Context | None:
+    def _make(self, kind: type[Context]) -> Context | None:
         if not _usable(self.gpu, self.program.logger):
             return None
         if not self.knobs.contexts_left:
             self.program.logger.log(Severity.ERROR, "createExecutionContext: Error Code 2: OutOfMemory")
             return None
         self.knobs.contexts_left -= 1
-        return Context(self)
+        return kind(self)
 
 
 class RtxEngine(Engine):
     def create_runtime_config(self) -> RuntimeConfig:
-        return RuntimeConfig()
+        return RuntimeConfig(self.knobs)
 
     def create_execution_context(self, config: Any) -> Context | None:
         assert config.strategy == ExecutionContextAllocationStrategy.USER_MANAGED
         assert config.cache is not None
-        return self._make()
+        made = self._make(RtxContext)
+        if made is not None:
+            made.cache = config.cache
+        return made
 
 
 class RuntimeConfig:
@@ -222,15 +231,40 @@ class RuntimeConfig:
     cache: Any = None
     dynamic_shapes_kernel_specialization_strategy = KernelSpecialization.LAZY
 
+    def __init__(self, knobs: Knobs) -> None:
+        self._knobs = knobs
+
     def set_execution_context_allocation_strategy(self, strategy: Any) -> None:
         self.strategy = strategy
 
-    def create_runtime_cache(self) -> object:
-        return object()
+    def create_runtime_cache(self) -> RuntimeCache:
+        return RuntimeCache(self._knobs)
 
     def set_runtime_cache(self, cache: object) -> bool:
         self.cache = cache
         return True
+
+
+class RuntimeCache:
+    """Its kernels are the numbers of pictures that they are for."""
+
+    def __init__(self, knobs: Knobs) -> None:
+        self._knobs = knobs
+        self._counts: set[int] = set()
+
+    def deserialize(self, blob: bytes) -> bool:
+        if self._knobs.refuse_kernels:
+            return False
+        self._counts = set(json.loads(blob))
+        return True
+
+    def serialize(self) -> bytes | None:
+        return None if self._knobs.refuse_kernels else json.dumps(sorted(self._counts)).encode()
+
+    def _compile(self, count: int) -> None:
+        if count not in self._counts:
+            self._counts.add(count)
+            self._knobs.compiled.append(count)
 
 
 class Program:
@@ -265,6 +299,7 @@ class Context(_Counted):
     """As of TensorRT 10.3: before, `device_memory` was set."""
 
     kind = "context"
+    cache: RuntimeCache | None = None
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine.family, engine.gpu, engine.knobs)
@@ -323,6 +358,8 @@ class Context(_Counted):
         if recorded and (self.knobs.fail_capture or not state.flushed):
             why = self.knobs.fail_capture or "operation not permitted when stream is capturing: the shape is new"
             return self._refuse(f"enqueueV3: Error Code 1: Cuda Runtime ({why})")
+        if self.cache is not None:
+            self.cache._compile(state.shape[0])
         self.knobs.runs.append((self.number, state.shape[0], recorded))
         state.flushed = True
         state.in_flight += not recorded
@@ -332,6 +369,12 @@ class Context(_Counted):
     def _refuse(self, line: str) -> bool:
         self._program.logger.log(Severity.ERROR, line)
         return False
+
+
+class RtxContext(Context):
+    def is_stream_capturable(self, handle: int) -> bool:
+        assert self.gpu.stream(handle).captured is None
+        return self.knobs.capturable
 
 
 def _usable(gpu: FakeGpu, logger: ILogger) -> bool:

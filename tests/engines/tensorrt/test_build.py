@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -136,7 +137,7 @@ def test_targets_that_it_does_not_know_are_refused_with_those_it_does(
     wanted: str, rtx: Flavour, small: ModelSpec
 ) -> None:
     words = rf"cannot build for compute capability {wanted}; it knows 7\.5, 8\.0, 8\.6, 8\.9, 12\.0, 12\.1"
-    with pytest.raises(EngineBuildError, match=words):
+    with pytest.raises(BackendUnavailable, match=words):
         build_plan(rtx, network_of(small, Recipe("fp32")), Recipe("fp32", compute_capabilities=("8.9", wanted)))
 
 
@@ -159,6 +160,10 @@ class Told:
 
     def __init__(self, trt: Any) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.instead: dict[str, Callable[..., Any]] = {}
+        """What is asked before the real one; it answers, or says NotImplemented."""
+        self.made: list[Any] = []
+        """The logger."""
         told = self
 
         class Watched:
@@ -173,7 +178,9 @@ class Told:
                 def call(*arguments: Any) -> Any:
                     told.calls.append((name, *arguments))
                     real = [each._real if isinstance(each, Watched) else each for each in arguments]
-                    result = found(*real)
+                    result = told.instead[name](*real) if name in told.instead else NotImplemented
+                    if result is NotImplemented:
+                        result = found(*real)
                     wrapped = name in ("create_builder_config", "create_optimization_profile")
                     return Watched(result) if wrapped else result
 
@@ -181,14 +188,54 @@ class Told:
 
         class Module:
             def __getattr__(self, name: str) -> Any:
-                if name == "Builder":
-                    return lambda log: Watched(trt.Builder(log))
                 return getattr(trt, name)
 
-        self.module = Module()
+            def Builder(self, log: Any) -> Any:  # noqa: N802
+                told.made.append(log)
+                return Watched(trt.Builder(log))
+
+        self.module: Any = Module()
 
     def of(self, name: str) -> list[tuple[Any, ...]]:
         return [call[1:] for call in self.calls if call[0] == name]
+
+
+def test_plans_can_be_recorded(rtx: Flavour, small: ModelSpec, caplog: pytest.LogCaptureFixture) -> None:
+    told = Told(rtx.trt)
+    with caplog.at_level(logging.INFO):
+        build_plan(Flavour(rtx.backend, told.module, rtx.version), network_of(small, Recipe()), Recipe())
+    assert told.of("set_flag") == [(rtx.trt.BuilderFlag.REQUIRE_USER_ALLOCATION,)]
+    assert told.of("clear_flag") == []
+    assert caplog.messages == []
+
+
+def test_a_version_without_the_flag_for_recording_builds_without(rtx: Flavour, small: ModelSpec) -> None:
+    told = Told(rtx.trt)
+    told.module.BuilderFlag = types.SimpleNamespace(TF32=rtx.trt.BuilderFlag.TF32)
+    assert build_plan(Flavour(rtx.backend, told.module, rtx.version), network_of(small, Recipe()), Recipe())
+    assert told.of("set_flag") == []
+
+
+def test_what_cannot_be_built_to_be_recorded_is_built_without_and_that_is_said(
+    rtx: Flavour, small: ModelSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = Told(rtx.trt)
+    flag = rtx.trt.BuilderFlag.REQUIRE_USER_ALLOCATION
+
+    def refuse(network: Any, config: Any) -> Any:
+        """As a network whose shapes depend on its data, of which TensorRT-RTX 1.7 parses none without a GPU."""
+        if config.get_flag(flag):
+            told.made[0].log(rtx.trt.ILogger.Severity.ERROR, "shapes depend on data")
+            return None
+        return NotImplemented
+
+    told.instead["build_serialized_network"] = refuse
+    with caplog.at_level(logging.INFO):
+        plan = build_plan(Flavour(rtx.backend, told.module, rtx.version), network_of(small, Recipe()), Recipe())
+    assert plan
+    assert told.of("clear_flag") == [(flag,)]
+    (line,) = caplog.messages
+    assert "CUDA graphs may be off: shapes depend on data" in line
 
 
 @pytest.mark.parametrize(("precision", "cleared"), [("fp32", True), ("fp16", False)])
@@ -413,5 +460,5 @@ def test_rtx_keeps_no_measurements(rtx: Flavour, small: ModelSpec, tmp_path: Pat
 @pytest.mark.usefixtures("with_a_driver")
 def test_plain_tensorrt_builds_for_no_other_gpu(rtx: Flavour, small: ModelSpec) -> None:
     flavour = Flavour("tensorrt", Plain(rtx.trt, accepts=lambda _: True), "11.4")
-    with pytest.raises(EngineBuildError, match="builds for the GPU at hand only"):
+    with pytest.raises(BackendUnavailable, match="builds for the GPU at hand only"):
         build_plan(flavour, network_of(small, Recipe("fp32")), Recipe("fp32", compute_capabilities=("8.6",)))

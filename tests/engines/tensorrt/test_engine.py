@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,8 @@ def test_it_says_what_it_is(machine: Machine, pixels: ModelSpec) -> None:
     assert (info.precision, info.requests, info.origin) == ("fp32", 3, "compiled")
     assert info.input_shape == (None, 8, 6, 3)
     assert info.device.endswith("(cuda:0)")
+    assert str(info).endswith("(cuda:0) fp32, 3 requests in flight (compiled)")
+    assert "fp32, 2 threads, 3 requests in flight" in str(replace(info, threads=2))
     assert machine.open(pixels).describe().input_shape == (1, 8, 6, 3)
 
 

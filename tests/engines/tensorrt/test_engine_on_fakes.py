@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from onnx import TensorProto, helper
 
 import engines.cuda.driver
 import engines.tensorrt.graphs
+from engines.cache.kept_kernels import KeptKernels
 from engines.cuda.driver import Driver
-from engines.engine import Candidates
+from engines.engine import Candidates, EngineOptions
 from engines.errors import BackendUnavailable, DeviceLost, EngineError, EngineStale
 from engines.spec import ModelSpec
+from engines.tensorrt.engine import TensorRTEngine
 from engines.tensorrt.flavour import find_flavour
 from engines.trust.reference import PlainFile
 from tests.engines.cuda.fake_driver import exhaust, fake_gpu  # noqa: F401
@@ -40,6 +43,13 @@ def graphs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     """A machine that can record graphs."""
     without_letterbox(monkeypatch)
     yield from on_fakes(request, "cuda-python", "tensorrt")
+
+
+@pytest.fixture
+def rtx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fakes]:
+    """A machine that compiles kernels when it runs, and tells whether runs can be recorded."""
+    without_letterbox(monkeypatch)
+    yield from on_fakes(request, "cuda-python", "tensorrt-rtx")
 
 
 @pytest.fixture
@@ -97,6 +107,76 @@ def test_memory_is_taken_once_and_told(fakes: Fakes, pixels: ModelSpec, caplog: 
     assert fakes.gpu.used == used
     (line,) = [line for line in caplog.messages if "lanes" in line]
     assert line.startswith("made: 3 lanes, each with 0.0 MiB on the GPU and 0.0 MiB of page-locked memory, by ")
+
+
+# ---- kernels that TensorRT-RTX compiles when it runs
+
+
+class Drawer(KeptKernels):
+    """Kernels that are kept in memory."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self.content = content
+        self.writes = 0
+
+    def read(self) -> bytes:
+        return self.content
+
+    def write(self, content: bytes) -> None:
+        self.content = content
+        self.writes += 1
+
+
+def opened(machine: Fakes, spec: ModelSpec, kernels: KeptKernels, most: int = 4) -> TensorRTEngine:
+    plan, cuda = machine.plan(spec, most), machine.cuda()
+    engine = TensorRTEngine(spec, plan, machine.flavour, cuda, EngineOptions(), "fp32", "cache", kernels)
+    machine.opened.append(engine)
+    return engine
+
+
+def test_kernels_are_kept_for_the_next_process_at_once_and_at_the_end(rtx: Fakes, pixels: ModelSpec) -> None:
+    drawer = Drawer()
+    engine = opened(rtx, pixels, drawer)
+    assert sorted(rtx.knobs.compiled) == json.loads(drawer.content) == [1, 4]
+    check(engine, 3)
+    engine.close()
+    assert json.loads(drawer.content) == [1, 3, 4]
+    rtx.knobs.compiled.clear()
+    check(opened(rtx, pixels, drawer), 3)
+    assert rtx.knobs.compiled == []
+
+
+def test_kernels_that_it_does_not_take_or_give_only_cost_time(
+    rtx: Fakes, pixels: ModelSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    rtx.knobs.refuse_kernels = True
+    drawer = Drawer(b"[1, 4]")
+    with caplog.at_level(logging.INFO, logger="engines.tensorrt"):
+        engine = opened(rtx, pixels, drawer)
+    check(engine, 1)
+    assert sorted(rtx.knobs.compiled) == [1, 4]
+    assert drawer.writes == 0
+    said = [record for record in caplog.records if "kernels" in record.getMessage()]
+    assert [record.levelname for record in said] == ["INFO", "INFO"]
+    assert "are compiled again" in said[0].getMessage()
+    assert "cannot be kept" in said[1].getMessage()
+
+
+def test_a_lost_device_is_not_asked_for_its_kernels(rtx: Fakes, pixels: ModelSpec) -> None:
+    drawer = Drawer()
+    engine = opened(rtx, pixels, drawer)
+    pending = engine.submit(noise(3, 8, 6, 3))
+    rtx.gpu.lose()
+    with pytest.raises(DeviceLost):
+        pending.result()
+    engine.close()
+    assert drawer.writes == 1
+
+
+def test_plain_tensorrt_has_no_kernels_to_keep(graphs: Fakes, pixels: ModelSpec) -> None:
+    drawer = Drawer()
+    check(opened(graphs, pixels, drawer), 2)
+    assert drawer.writes == 0
 
 
 # ---- waiting
@@ -215,6 +295,20 @@ def test_where_nothing_can_be_recorded_it_is_said_once_and_every_request_runs(
     reason = "not permitted when stream is capturing" if where == "the run" else "CAPTURE_INVALIDATED"
     (line,) = [line for line in caplog.messages if "CUDA graphs are off" in line]
     assert reason in line
+
+
+def test_a_plan_that_says_that_it_cannot_be_recorded_is_not_and_that_is_said_once(
+    rtx: Fakes, pixels: ModelSpec, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = rtx.open(pixels, most=2)
+    rtx.knobs.capturable = False
+    begun: list[int] = []
+    monkeypatch.setattr(rtx.gpu, "begin_capture", begun.append)
+    for seed in range(6):
+        check(engine, 1 + seed % 2, seed)
+    assert begun == []
+    (line,) = [line for line in caplog.messages if "CUDA graphs are off" in line]
+    assert "TensorRT cannot record runs of made" in line
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -511,8 +605,9 @@ def test_without_a_driver_tensorrt_is_not_touched(
     [
         (fake_trt.RtxRuntime, "Runtime"),
         (fake_trt.RtxEngine, "ICudaEngine"),
-        (fake_trt.Context, "IExecutionContext"),
+        (fake_trt.RtxContext, "IExecutionContext"),
         (fake_trt.RuntimeConfig, "IRuntimeConfig"),
+        (fake_trt.RuntimeCache, "IRuntimeCache"),
         (fake_trt.DataType, "DataType"),
         (fake_trt.TensorIOMode, "TensorIOMode"),
         (fake_trt.ExecutionContextAllocationStrategy, "ExecutionContextAllocationStrategy"),

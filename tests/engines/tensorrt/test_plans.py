@@ -145,7 +145,7 @@ def test_force_builds_again_and_targets_make_another_engine(model: ModelSpec, ca
 
 
 def test_a_build_that_tensorrt_refuses_leaves_nothing(model: ModelSpec, cache: EngineCache) -> None:
-    with pytest.raises(EngineBuildError, match=r"cannot build for compute capability 3\.5"):
+    with pytest.raises(BackendUnavailable, match=r"cannot build for compute capability 3\.5"):
         build_for("tensorrt-rtx", model, EngineOptions(), compute_capabilities=("3.5",))
     assert list(cache.folder.iterdir()) == []
 
@@ -587,6 +587,18 @@ def test_a_portable_plan_is_compared_on_its_first_gpu_and_kept_for_it(
     assert cache.read(portable.path).manifest.state == "unverified"  # for other GPUs
     monkeypatch.setattr(plans, "examine", never)
     assert gate.open(model).describe().origin == "cache"
+
+
+def test_kernels_that_a_run_has_compiled_are_there_for_the_next(
+    gate: Gate, model: ModelSpec, cache: EngineCache
+) -> None:
+    gate.open(model).close()
+    compiles = gate.backend == "tensorrt-rtx"
+    assert bool(gate.fakes.knobs.compiled) is compiles
+    assert len(list(cache.folder.glob("*.kernels"))) == compiles
+    gate.fakes.knobs.compiled.clear()
+    gate.open(model)
+    assert gate.fakes.knobs.compiled == []
 
 
 @rtx

@@ -60,11 +60,18 @@ class OnnxEngine:
         return outputs if self._twist is None else self._twist(batch, outputs)
 
 
+@pytest.fixture(scope="module")
+def models(face_models: dict[str, str]) -> dict[str, tuple[ModelSpec, tuple[int, int] | None]]:
+    """Looked for once: the folders that they are in are other processes', too."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("FRAMELOOM_MIRROR", face_models["FRAMELOOM_MIRROR"])
+        return {name: found(name) for name in MODELS}
+
+
 @pytest.fixture
-def model(request: pytest.FixtureRequest, face_models: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def model(request: pytest.FixtureRequest, models: dict[str, Any]) -> Any:
     """A spec and the size of its input."""
-    monkeypatch.setenv("FRAMELOOM_MIRROR", face_models["FRAMELOOM_MIRROR"])
-    return found(request.param)
+    return models[request.param]
 
 
 all_models = pytest.mark.parametrize("model", MODELS, indirect=True)

@@ -214,8 +214,9 @@ def test_targets_are_for_tensorrt_rtx_alone(monkeypatch: pytest.MonkeyPatch) -> 
     assert "--compute-capability is for tensorrt-rtx" in str(error)
 
 
-def test_a_capability_that_tensorrt_does_not_know_is_refused_with_those_it_knows() -> None:
-    result = run("build", "yolox-nano", *RTX, "--compute-capability", "3.5")
-    assert result.exit_code == 1
-    assert "frameloom: yolox-nano: tensorrt-rtx" in result.stderr
-    assert "cannot build for compute capability 3.5; it knows 7.5" in result.stderr
+def test_a_capability_that_tensorrt_does_not_know_is_refused_before_any_model_is_looked_for() -> None:
+    for model in ("yolox-nano", "no-such-model"):
+        error = run("build", model, *RTX, "--compute-capability", "8.6,3.5").exception
+        assert isinstance(error, BackendUnavailable)
+        assert error.request_was_wrong
+        assert "cannot build for compute capability 3.5; it knows 7.5" in str(error)
