@@ -190,19 +190,21 @@ def open_engine(spec: ModelSpec, options: EngineOptions | None = None, judge: Ju
     options = options or EngineOptions()
     if options.backend != "auto":
         return _open_with(options.backend, spec, options, judge)
-    skipped = []
+    skipped: dict[str, list[str]] = {}
+    """Backends by the reason, which several may share."""
     for backend in _in_order():
         try:
             return _open_with(backend, spec, options, judge)
         except BackendUnavailable as reason:
             logger.info("%s skipped: %s", backend, reason)
-            skipped.append(f"{backend}: {reason}")
+            skipped.setdefault(str(reason), []).append(backend)
         except EngineError as reason:
             if backend not in ("tensorrt", "tensorrt-rtx"):
                 raise
             logger.warning("%s skipped, though it is here: %s", backend, reason)
-            skipped.append(f"{backend}: {reason}")
-    raise BackendUnavailable("no backend can run this model here: " + "; ".join(skipped))
+            skipped.setdefault(str(reason), []).append(backend)
+    each = [f"{', '.join(backends)}: {reason}" for reason, backends in skipped.items()]
+    raise BackendUnavailable("no backend can run this model here: " + "; ".join(each))
 
 
 def _in_order() -> tuple[Backend, ...]:

@@ -65,7 +65,10 @@ def _check_inputs(model: onnx.ModelProto) -> None:
         raise ModelError(f"the model only takes {batch} pictures at once; export it for one, or for any number")
     if len(free := free_inputs(model)) > 1:
         names = ", ".join(f"{value.name} {dimensions(value)}" for value in free)
-        raise ModelError(f"the model wants more than a picture, which is not supported; its inputs: {names}")
+        raise ModelError(
+            f"the model wants more than a picture; its inputs: {names}; choose another model, a second input is not "
+            "supported yet"
+        )
 
 
 def input_size(model: onnx.ModelProto, spec: InputSpec) -> tuple[int, int]:
@@ -77,7 +80,10 @@ def input_size(model: onnx.ModelProto, spec: InputSpec) -> tuple[int, int]:
     shape = dimensions(picture_input(model))
     height, width = spec.height or shape[2], spec.width or shape[3]
     if height is None or width is None:
-        raise ModelError(f"the model leaves its input size open {shape}; say which: --set detect.input_size=640")
+        raise ModelError(
+            f"the model leaves its input size open {shape}; say which: --input-size 640 with `frameloom engines`, else "
+            "--set detect.input_size=640"
+        )
     return height, width
 
 

@@ -15,7 +15,10 @@ A depthwise convolution has one range for channels that have nothing to do with 
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,10 +38,16 @@ if TYPE_CHECKING:
 
 FEWEST_PICTURES = 16
 """Fewer say too little of how large activations get: what a picture has beyond them is cut off."""
+FEWEST_VALUES = 16
+"""A picture with fewer different bytes shows nothing: a lens cap, one colour, with or without bars around it."""
 FIRST_LAYERS = 2
 """So many convolutions at the beginning stay as they are, depthwise ones not counted."""
 PER_CHANNEL_OPSET = 13
 """The first in which a weight may have a scale per channel."""
+SCRATCH = "frameloom-int8-"
+"""How the names of folders begin that hold the steps of a model meanwhile."""
+FORGOTTEN_S = 86400.0
+"""A scratch folder of this age was left by a process that was killed."""
 
 
 def to_int8(model: onnx.ModelProto, spec: InputSpec, frames: Iterable[Batch]) -> onnx.ModelProto:
@@ -47,16 +56,19 @@ def to_int8(model: onnx.ModelProto, spec: InputSpec, frames: Iterable[Batch]) ->
     Args:
         model: prepared, with float32 N x 3 x H x W as its input.
         spec: how a picture becomes that input.
-        frames: batches of uint8 N x H x W x 3 BGR of that size, read once; at least `FEWEST_PICTURES` pictures.
+        frames: batches of uint8 N x H x W x 3 BGR of that size, read once; at least `FEWEST_PICTURES` pictures
+            that show something.
 
     Raises:
-        EngineBuildError: too few pictures, pictures of another size, or ONNX Runtime cannot run or convert the model.
+        EngineBuildError: too few pictures, or too few that show something, pictures of another size, or ONNX Runtime
+            cannot run or convert the model.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     pictures = _Pictures(model, spec, frames)
-    with tempfile.TemporaryDirectory(prefix="frameloom-int8-") as folder:
+    _remove_forgotten()
+    with tempfile.TemporaryDirectory(prefix=SCRATCH) as folder:
         plain, simplified, quantised = (Path(folder, f"{step}.onnx") for step in ("plain", "simplified", "int8"))
         try:
             onnx.save(_at_least(model, PER_CHANNEL_OPSET), plain)
@@ -86,6 +98,13 @@ def to_int8(model: onnx.ModelProto, spec: InputSpec, frames: Iterable[Batch]) ->
             raise EngineBuildError(f"onnxruntime cannot quantise the model: {str(error).strip()}") from error
     _leave_out_unused_domains(result)
     return result
+
+
+def _remove_forgotten() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        with contextlib.suppress(OSError):  # another process may be removing it
+            if time.time() - folder.lstat().st_mtime > FORGOTTEN_S:
+                shutil.rmtree(folder)
 
 
 def _with_names(path: Path) -> onnx.GraphProto:
@@ -122,6 +141,10 @@ def _at_least(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     return copy if found >= opset else version_converter.convert_version(copy, opset)
 
 
+def _shows_nothing(picture: Batch) -> bool:
+    return int(np.count_nonzero(np.bincount(picture.ravel(), minlength=256))) < FEWEST_VALUES
+
+
 class _Pictures:
     """Gives ONNX Runtime's calibration one normalised picture after the other (its `CalibrationDataReader`)."""
 
@@ -141,7 +164,7 @@ class _Pictures:
         return iter(self.get_next, None)
 
     def _read(self, frames: Iterable[Batch]) -> Iterator[npt.NDArray[np.float32]]:
-        count = 0
+        count = blank = 0
         for batch in frames:
             if batch.dtype != np.uint8 or batch.shape[1:] != (self._height, self._width, 3):
                 raise EngineBuildError(
@@ -149,10 +172,12 @@ class _Pictures:
                     f"not {batch.dtype} {' x '.join(map(str, batch.shape))}"
                 )
             count += len(batch)
+            blank += sum(_shows_nothing(picture) for picture in batch)
             yield from (self._normalised(picture) for picture in batch)
-        if count < FEWEST_PICTURES:
+        if count - blank < FEWEST_PICTURES:
+            among = f" that show something: of {count}, {blank} are of one colour" if blank else f", not {count}"
             raise EngineBuildError(
-                f"int8 needs at least {FEWEST_PICTURES} pictures of the place of use to be calibrated on, not {count}"
+                f"int8 needs at least {FEWEST_PICTURES} pictures of the place of use to be calibrated on{among}"
             )
 
     def _normalised(self, picture: Batch) -> npt.NDArray[np.float32]:

@@ -2,20 +2,21 @@
 
 A plan is code for a GPU, and one that does not fit is at best refused by its runtime and at worst wrong. So it is used
 only where its manifest is whole, names the circumstances at hand, and gives the sha256 that the plan's bytes have: the
-very bytes that are then loaded. Nothing is loaded from anywhere but this folder; no path is read from a manifest.
+very bytes that are then loaded. Nothing is loaded from anywhere but this folder, which must be its user's alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engines.cache.folder import LOCK, MANIFEST, Cached, CacheFolder, Damaged
+from engines.cache.folder import LOCK, MANIFEST, Cached, CacheFolder, Damaged, is_file
 from engines.cache.kept_kernels import KERNELS, OF_PLAN, KeptKernels
 from engines.cache.manifest import SETTINGS, Key, Manifest, State, differences
 from engines.cache.validity import DAMAGED, Present, Verdict, judge
@@ -28,6 +29,8 @@ __all__ = ["Cached", "EngineCache", "Listed", "Lookup", "Removed"]
 
 TIMING = ".timing"
 """Ending of what TensorRT has measured of a GPU's kernels."""
+UNFINISHED_TIMING = re.compile(rf"[^.].*{re.escape(TIMING)}[a-z0-9_]{{8}}")
+"""What a killed writer of these once left."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,12 @@ class EngineCache(CacheFolder):
     """Compiled engines on disk."""
 
     def find(self, key: Key) -> Lookup:
-        """Return the engine for exactly these circumstances, else say what is wrong with the nearest there is."""
+        """Return the engine for exactly these circumstances, else say what is wrong with the nearest there is.
+
+        Raises:
+            EngineBuildError: others can put engines into the folder.
+        """
+        self.check_trusted()
         path = self.plan_path(key.name)
         if path.exists() or path.with_suffix(MANIFEST).exists():
             try:
@@ -75,6 +83,7 @@ class EngineCache(CacheFolder):
 
     def find_portable(self, key: Key) -> Lookup:
         """Return an engine that was built without a GPU and is worth trying on the one of `key`; see `find`."""
+        self.check_trusted()
         problem = None
         for path, manifest in self._like(key):
             if manifest.portable and not differences(manifest, key):
@@ -102,7 +111,9 @@ class EngineCache(CacheFolder):
         for path in self.plans():
             with contextlib.suppress(Damaged):
                 found.append((path, self.manifest_of(path)))
-        same = ("model", "backend", "precision", *SETTINGS)
+        same = ["model", "backend", "precision", *SETTINGS]
+        if key.portable:
+            same += ["gpu", "targets"]  # those for other GPUs are no worse for being for others
         for path, manifest in sorted(found, key=lambda each: each[1].built_at, reverse=True):
             if all(getattr(manifest, name) == getattr(key, name) for name in same):
                 yield path, manifest
@@ -114,21 +125,15 @@ class EngineCache(CacheFolder):
         path, why = min(unfit, key=lambda candidate: len(candidate[1]))
         return f"{path.name} was built {'; '.join(why)}"
 
-    def store(self, key: Key, plan: bytes, build_s: float = 0.0, state: State = "unverified", **more: Any) -> Cached:
-        """Keep an engine, in place of the one of the same key; the caller holds its lock.
+    def entry(self, key: Key, plan: bytes, build_s: float = 0.0, state: State = "unverified", **more: Any) -> Cached:
+        """Return an engine as it would be kept: so far it is only in memory.
 
         Args:
             key: what it is for.
             plan: the engine.
             build_s: how long the build took, in seconds.
             state: what is known of it.
-            more: `workspace_bytes`, `parity` and `refusal`, as in its manifest.
-
-        Returns:
-            The entry; where the folder is not ours to write, it is only in memory.
-
-        Raises:
-            EngineBuildError: the disk is full or broken; nothing is there that will be trusted by mistake.
+            more: `model_path`, `workspace_bytes`, `parity` and `refusal`, as in its manifest.
         """
         manifest = Manifest(
             **key.model_dump(),
@@ -139,11 +144,24 @@ class EngineCache(CacheFolder):
             state=state,
             **more,
         )
-        path = self.plan_path(key.name)
+        return Cached(self.plan_path(key.name), manifest, plan)
+
+    def keep(self, entry: Cached) -> Cached:
+        """Write an engine, in place of the one of the same key; the caller holds its lock.
+
+        Where the folder is not ours to write, it stays only in memory.
+
+        Raises:
+            EngineBuildError: the disk is full or broken; nothing is there that will be trusted by mistake.
+        """
         if self.is_writable():
-            self.write(path, plan)
-            self.write(path.with_suffix(MANIFEST), _as_json(manifest))
-        return Cached(path, manifest, plan)
+            self.write(entry.path, entry.plan)
+            self.write(entry.path.with_suffix(MANIFEST), _as_json(entry.manifest))
+        return entry
+
+    def store(self, key: Key, plan: bytes, build_s: float = 0.0, state: State = "unverified", **more: Any) -> Cached:
+        """Keep an engine; see `entry` for the arguments and `keep` for the rest."""
+        return self.keep(self.entry(key, plan, build_s, state, **more))
 
     def mark(self, entry: Cached, state: State, parity: dict[str, Any] | None, refusal: str | None = None) -> Cached:
         """Write into an engine's manifest what the comparison with its model file has shown; raises as `store`."""
@@ -206,6 +224,8 @@ class EngineCache(CacheFolder):
             name = Path(file.name.removeprefix(".").removesuffix(UNFINISHED)).stem
             with self.if_free(name) as free:
                 removed += _delete([file] if free else [], "a process that has ended left it unfinished")
+        torn = [file for file in self.folder.glob(f"*{TIMING}*") if UNFINISHED_TIMING.fullmatch(file.name)]
+        removed += _delete(sorted(torn), "a process that has ended left it unfinished")
         for file in self.folder.glob(f".*{LOCK}"):
             with self.if_free(file.name.removeprefix(".").removesuffix(LOCK)):
                 pass  # which deletes it in the end
@@ -221,9 +241,10 @@ def _delete(files: list[Path], why: str) -> list[Removed]:
     removed = []
     for file in files:
         with contextlib.suppress(FileNotFoundError):
-            size = file.stat(follow_symlinks=False).st_size
-            file.unlink()
-            removed.append(Removed(file, size, why))
+            if is_file(file):
+                size = file.lstat().st_size
+                file.unlink()
+                removed.append(Removed(file, size, why))
     return removed
 
 

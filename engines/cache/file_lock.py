@@ -1,4 +1,4 @@
-"""A lock between processes and threads: a file, locked by `flock`, that says who holds it.
+"""A lock between processes and threads: a file, locked by `flock`, that says who holds it, and what for.
 
 The kernel lets go of it however its holder ends, so a killed process blocks nobody. Whoever waits tells so once: the
 holder may be busy for minutes. The file is deleted under the lock, so a waiter may find itself with the lock of a
@@ -17,6 +17,9 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
+LONGEST = 1000
+"""Bytes that are read of what a holder says of itself."""
+
 
 @contextlib.contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
@@ -24,12 +27,12 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
     Args:
         path: the lock file; created, and deleted afterwards.
-        what: what the holder is doing, for who waits: `builds yolox-nano`.
+        what: what is done meanwhile, for who waits: `builds yolox-nano`.
 
     Raises:
         OSError: it cannot be created.
     """
-    descriptor = _taken(path)
+    descriptor = _taken(path, what)
     if descriptor is None:
         descriptor = _waited_for(path, what)
     try:
@@ -39,13 +42,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked_if_free(path: Path) -> Iterator[bool]:
-    """Hold the lock of that file if nobody else does; say whether it is held.
-
-    Raises:
-        OSError: it cannot be created.
-    """
-    descriptor = _taken(path)
+def locked_if_free(path: Path, what: str = "will soon be done") -> Iterator[bool]:
+    """Hold the lock of that file if nobody else does; say whether it is held; see `locked`."""
+    descriptor = _taken(path, what)
     try:
         yield descriptor is not None
     finally:
@@ -53,7 +52,7 @@ def locked_if_free(path: Path) -> Iterator[bool]:
             _let_go(path, descriptor)
 
 
-def _taken(path: Path) -> int | None:
+def _taken(path: Path, what: str) -> int | None:
     """Return a descriptor that holds the lock; None: somebody else does."""
     descriptor = _open(path)
     try:
@@ -61,16 +60,16 @@ def _taken(path: Path) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
-    return descriptor if _is_still(path, descriptor) else _taken(path)
+    return descriptor if _is_still(path, descriptor, what) else _taken(path, what)
 
 
 def _waited_for(path: Path, what: str) -> int:
     descriptor = _open(path)
-    holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-    logger.warning("waiting for %s, which %s", holder, what)
+    holder = os.pread(descriptor, LONGEST, 0).decode(errors="replace").strip() or "another process"
+    logger.warning("waiting for %s", holder)
     while True:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _is_still(path, descriptor):
+        if _is_still(path, descriptor, what):
             return descriptor
         descriptor = _open(path)
 
@@ -79,7 +78,7 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-def _is_still(path: Path, descriptor: int) -> bool:
+def _is_still(path: Path, descriptor: int, what: str) -> bool:
     """Sign a lock that was got, and say whether it is that of the file which is there now; else close it."""
     try:
         there = os.stat(path, follow_symlinks=False).st_ino == os.fstat(descriptor).st_ino
@@ -90,7 +89,7 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return False
     with contextlib.suppress(OSError):  # a full disk: it is locked all the same
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}, which {what}\n".encode(), 0)
     return True
 
 

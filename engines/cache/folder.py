@@ -3,6 +3,8 @@
 A plan is read together with its manifest, and only where the two belong together. All writing is done under a lock
 for each name, so a process that is killed leaves at most an unfinished file, which is never read, or a plan whose
 manifest does not fit it.
+
+A plan is code. The folder is its user's alone, so that nobody else can put one there.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import functools
 import hashlib
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +24,7 @@ from pydantic import ValidationError
 
 from engines.cache.file_lock import locked, locked_if_free
 from engines.cache.manifest import Key, Manifest
-from engines.cache.whole_files import read_whole, write_whole
+from engines.cache.whole_files import read_whole, trusted_users, write_whole
 from engines.errors import EngineBuildError
 from engines.model_files import cache_root
 
@@ -120,24 +123,66 @@ class CacheFolder:
 
     @contextlib.contextmanager
     def if_free(self, name: str) -> Iterator[bool]:
-        """Hold the lock of a name unless somebody else does."""
+        """Hold the lock of a name, for cleaning, unless somebody else does, or it cannot be a lock."""
+        lock = self._lock(name)
+        if not is_file(lock) and lock.exists():
+            yield False
+            return
         try:
-            with locked_if_free(self._lock(name)) as free:
+            with locked_if_free(lock, f"cleans {self.folder}") as free:
                 yield free
         except OSError as error:
             raise EngineBuildError(f"{self.folder} cannot be cleaned: {error.strerror}") from error
 
     def is_writable(self) -> bool:
-        """Whether engines can be kept; makes the folder, and says once where it is not ours to write."""
+        """Whether engines can be kept; makes the folder, and says once where it is not ours to write.
+
+        Raises:
+            EngineBuildError: the disk is full or broken; or see `check_trusted`.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise _unkept(self.folder, error) from error
+        self.check_trusted()
         if os.access(self.folder, os.W_OK | os.X_OK):
             return True
         _warn_once(self.folder)
         return False
+
+    def check_writable(self) -> None:
+        """Refuse to build for nothing.
+
+        Raises:
+            EngineBuildError: engines cannot be kept.
+        """
+        if not self.is_writable():
+            raise EngineBuildError(
+                f"{self.folder} cannot be written, so what is built could not be kept: set FRAMELOOM_CACHE to a folder "
+                "of yours"
+            )
+
+    def check_trusted(self) -> None:
+        """Refuse a folder that others could put engines into.
+
+        Raises:
+            EngineBuildError: it belongs to somebody else, or others may write it.
+        """
+        try:
+            status = self.folder.stat()
+        except OSError:
+            return  # nothing is read from what is not there
+        if status.st_uid not in trusted_users():
+            raise EngineBuildError(
+                f"{self.folder} belongs to user {status.st_uid}, who could put engines there that run as you: set "
+                "FRAMELOOM_CACHE to a folder of yours"
+            )
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise EngineBuildError(
+                f"other users may write {self.folder}, and could put engines there that run as you: chmod 700 "
+                f"{self.folder}, after a look at what is in it"
+            )
 
     def write(self, path: Path, content: bytes) -> None:
         """Give a file its content, whole or not at all; the caller holds the lock.
@@ -156,6 +201,23 @@ class CacheFolder:
 
     def _lock(self, name: str) -> Path:
         return self.folder / f".{name}{LOCK}"
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a file or a link, and so something that may be deleted; what else is there is told, once."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return False
+    if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+        return True
+    _say_once(path)
+    return False
+
+
+@functools.cache
+def _say_once(path: Path) -> None:
+    logger.warning("%s is no file, and stays as it is", path)
 
 
 @functools.cache

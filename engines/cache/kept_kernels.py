@@ -51,7 +51,7 @@ class KeptKernels:
         if content == self._content:
             return
         try:
-            with locked_if_free(self._lock) as free:
+            with locked_if_free(self._lock, "keeps compiled kernels") as free:
                 if free:
                     write_whole(self._path, hashlib.sha256(content).digest() + content)
                     self._content = content

@@ -48,11 +48,13 @@ class Key(BaseModel):
     std: tuple[float, float, float]
     declared_batch: int | str | None
     """`InputSpec.batch`."""
-    input_size: tuple[int, int] | None
+    input_size: tuple[int, int]
     batch: int
     usual_batch: int
     candidates: tuple[int, int | None, int] | None
     """First column of classes, column of the objectness, count."""
+    calibrated_sha256: str | None = None
+    """Of the int8 network that it is built of; None: it is not int8, or the model file is so itself."""
     targets: tuple[str, ...] = ()
     """Compute capabilities that a portable engine was built for; empty: those the backend chooses."""
     gpu: str | None = None
@@ -85,6 +87,8 @@ class Key(BaseModel):
 class Manifest(Key):
     """What is written beside an engine: its key, and what became of it."""
 
+    model_path: str = ""
+    """Where the model file was: it says whether the engine is up to date, and is never loaded from here."""
     plan_sha256: str
     bytes: int
     built_at: datetime
@@ -113,16 +117,15 @@ def key_of(spec: ModelSpec, recipe: Recipe, backend: str, version: str, **machin
         recipe: how it is built.
         backend: what builds it.
         version: exact version of that.
-        machine: `gpu`, `compute_capability` and `driver`, for an engine for one GPU.
+        machine: `gpu`, `compute_capability` and `driver`, for an engine for one GPU; `calibrated_sha256`.
 
     Raises:
-        ModelError: the model file cannot be read.
+        ModelError: the model file cannot be read, or leaves its input size open and nobody says it.
     """
     from engines.model_files import sha256_of
     from engines.tensorrt.recipe import VERSION
 
     chosen = recipe.candidates
-    height, width = recipe.input_size or (spec.input.height, spec.input.width)
     return Key(
         model=spec.name,
         model_sha256=spec.sha256 or sha256_of(spec.path),
@@ -134,7 +137,7 @@ def key_of(spec: ModelSpec, recipe: Recipe, backend: str, version: str, **machin
         mean=spec.input.mean,
         std=spec.input.std,
         declared_batch=spec.input.batch,
-        input_size=None if height is None or width is None else (height, width),
+        input_size=recipe.input_size or _own_size(spec),
         batch=recipe.batch,
         usual_batch=recipe.usual_batch,
         candidates=None if chosen is None else (chosen.classes, chosen.objectness, chosen.count),
@@ -142,6 +145,16 @@ def key_of(spec: ModelSpec, recipe: Recipe, backend: str, version: str, **machin
         system=system(),
         **machine,
     )
+
+
+def _own_size(spec: ModelSpec) -> tuple[int, int]:
+    """Return height and width of a model's input, from its file where nothing else says them."""
+    if spec.input.height is not None and spec.input.width is not None:
+        return spec.input.height, spec.input.width
+    from engines.graph import load
+    from engines.prepare import input_size
+
+    return input_size(load(spec.path), spec.input)
 
 
 def system() -> str:
@@ -167,17 +180,17 @@ def _differences(built: Key, wanted: Key) -> Iterator[str]:
         yield f"by recipe {built.recipe}, which is now {wanted.recipe}"
     if built.system != wanted.system:
         yield f"on {built.system}, and this is {wanted.system}"
+    if built.calibrated_sha256 != wanted.calibrated_sha256:
+        yield "of a network that was calibrated on other pictures"
     yield from _machine_differences(built, wanted)
 
 
 def _machine_differences(built: Key, wanted: Key) -> Iterator[str]:
     if wanted.gpu is None or wanted.compute_capability is None:
-        if built.targets != wanted.targets:
-            yield f"for compute capability {_listed(built)}, and {_listed(wanted)} is asked for"
         return
     if built.portable:
         if not built.runs_on(wanted.compute_capability):
-            yield f"for compute capability {_listed(built)}, and {wanted.gpu} has {wanted.compute_capability}"
+            yield f"for compute capability {', '.join(built.targets)}, and {wanted.gpu} has {wanted.compute_capability}"
         return
     if (built.gpu, built.compute_capability) != (wanted.gpu, wanted.compute_capability):
         yield (
@@ -186,7 +199,3 @@ def _machine_differences(built: Key, wanted: Key) -> Iterator[str]:
         )
     if built.driver != wanted.driver:
         yield f"with driver {built.driver}, which is now {wanted.driver}"
-
-
-def _listed(key: Key) -> str:
-    return ", ".join(key.targets) or "chosen by the backend"

@@ -48,7 +48,7 @@ class Present:
     """Exact version of each backend that is installed."""
     gpus: tuple[PresentGpu, ...] = ()
     models: Mapping[str, str] = field(default_factory=dict)
-    """sha256 of each model's file, where it is known."""
+    """sha256 of each model file that is there, by its path as manifests have it (`Manifest.model_path`)."""
 
 
 def judge(manifest: Manifest, present: Present) -> Verdict:
@@ -69,12 +69,12 @@ def judge(manifest: Manifest, present: Present) -> Verdict:
 def _stale(manifest: Manifest, present: Present) -> Iterator[str]:
     from engines.tensorrt.recipe import VERSION
 
-    model = present.models.get(manifest.model, manifest.model_sha256)
+    model = present.models.get(manifest.model_path, manifest.model_sha256)  # one that is not there may come back
     if model != manifest.model_sha256:
-        yield f"its model file had sha256 {manifest.model_sha256}, and has {model} now"
+        yield f"its model file {manifest.model_path} had sha256 {manifest.model_sha256}, and has {model} now"
     if manifest.recipe != VERSION:
         yield f"it was built by recipe {manifest.recipe}, which is {VERSION} now"
-    if manifest.system != system():
+    if manifest.system != system() or not _may_be_of_here(manifest, present):
         return
     version = present.versions.get(manifest.backend, manifest.version)
     if version != manifest.version:
@@ -84,14 +84,21 @@ def _stale(manifest: Manifest, present: Present) -> Iterator[str]:
         yield f"it was built with driver {manifest.driver}, which is {same[0].driver} now"
 
 
+def _may_be_of_here(manifest: Manifest, present: Present) -> bool:
+    """Whether it is for a GPU of this machine; what is for none in particular may be, where there is none."""
+    if manifest.portable:
+        return not present.gpus or any(manifest.runs_on(gpu.compute_capability) for gpu in present.gpus)
+    return any(gpu.name == manifest.gpu for gpu in present.gpus)
+
+
 def _elsewhere(manifest: Manifest, present: Present) -> Iterator[str]:
+    if manifest.backend == CALIBRATED:
+        return
     if manifest.system != system():
         yield f"it is for {manifest.system}, and this is {system()}"
-    if manifest.backend not in (CALIBRATED, *present.versions):
+    if manifest.backend not in present.versions:
         yield f"{manifest.backend} {manifest.version} is not installed here"
-    fits = any(gpu.name == manifest.gpu or manifest.portable for gpu in present.gpus)
-    able = any(manifest.runs_on(gpu.compute_capability) for gpu in present.gpus)
-    if manifest.backend == CALIBRATED or (fits and able) or (manifest.portable and not present.gpus):
+    if _may_be_of_here(manifest, present):
         return
     here = ", ".join(f"{gpu.name} ({gpu.compute_capability})" for gpu in present.gpus) or "none that answers"
     yield f"it is for {manifest.gpu or 'compute capability ' + ', '.join(manifest.targets)}; the GPU here is {here}"

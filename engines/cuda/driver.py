@@ -18,6 +18,8 @@ from engines.errors import BackendUnavailable
 LIBRARY = "libcuda.so.1"
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
+DEVICES = re.compile(r"auto|(?:(?:cuda|gpu):?)?(\d*)")
+"""How a setting names a GPU, in small letters; the group is its index, the first where it is empty."""
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 
@@ -146,8 +148,11 @@ def gpu_for(device: str) -> Gpu:
     """
     found = driver()
     if found.problem is not None:
-        raise BackendUnavailable(f"no NVIDIA GPU can be used: {found.problem}")
-    wanted = re.fullmatch(r"auto|(?:(?:cuda|gpu):?)?(\d*)", device.strip().lower())
+        raise BackendUnavailable(
+            f"no NVIDIA GPU can be used: {found.problem}; install or repair the NVIDIA driver, or run on the CPU "
+            "(--backend openvino)"
+        )
+    wanted = DEVICES.fullmatch(device.strip().lower())
     there_is = "; ".join(map(str, found.gpus))
     if wanted is None or not device.strip():
         raise BackendUnavailable(f"{device!r} is no NVIDIA GPU: choose auto or an index such as 0; there is {there_is}")

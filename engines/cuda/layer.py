@@ -8,6 +8,7 @@ plain integers; streams, events, graphs and kernels are whatever the library has
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -35,6 +36,9 @@ class Cuda(Protocol):
 
     def activate(self) -> None:
         """Make the primary context current on the calling thread; costs nothing where it is."""
+
+    def active(self) -> AbstractContextManager[None]:
+        """Let the primary context be current on the calling thread for a block, and after it what was before."""
 
     def allocate(self, size: int) -> int:
         """Return the address of `size` bytes on the device; EngineError says how much was free where it is full."""

@@ -5,9 +5,10 @@ Every function of it returns a tuple that begins with a result code. The calls u
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,6 +71,19 @@ class CudaPython:
         current = self._do("asking for the context", self._cuda.cuCtxGetCurrent)
         if int(current) != int(self._context):
             self._do("activating the context", self._cuda.cuCtxSetCurrent, self._context)
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Set the primary context for a block."""
+        before = self._do("asking for the context", self._cuda.cuCtxGetCurrent)
+        others = int(before) != int(self._context)
+        if others:
+            self._do("activating the context", self._cuda.cuCtxSetCurrent, self._context)
+        try:
+            yield
+        finally:
+            if others:
+                self._cuda.cuCtxSetCurrent(before)  # whatever it answers: there is nothing to be done about it
 
     def allocate(self, size: int) -> int:
         """Allocate device memory."""

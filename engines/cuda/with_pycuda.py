@@ -119,6 +119,17 @@ class PyCuda:
         if self._current() != self._handle:
             self._libcuda.cuCtxSetCurrent(ctypes.c_void_p(self._handle))
 
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Set the primary context for a block."""
+        before = self._current()
+        self.activate()
+        try:
+            yield
+        finally:
+            if before != self._handle:
+                self._libcuda.cuCtxSetCurrent(ctypes.c_void_p(before))
+
     def allocate(self, size: int) -> int:
         """Allocate device memory."""
         try:

@@ -1,21 +1,25 @@
 """A network becomes a plan: what TensorRT runs, compiled for a GPU or, by TensorRT-RTX, for kinds of GPUs.
 
 TensorRT fails by returning None or False and saying why to its logger; here every such failure becomes an
-`EngineBuildError` with those lines. A builder is used on the thread that calls, for the GPU whose context is current.
+`EngineBuildError` with those lines. A builder is used on a thread of its own (see `engines.tensorrt.apart`), for the
+GPU whose context is current where `build_plan` is called.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engines.cache.file_lock import locked_if_free
+from engines.cache.folder import LOCK
+from engines.cache.whole_files import write_whole
 from engines.cuda import driver as cuda
 from engines.errors import EngineBuildError
+from engines.tensorrt.apart import run_apart
 from engines.tensorrt.flavour import (
     builds_without_gpu,
     creation_flags,
@@ -23,6 +27,7 @@ from engines.tensorrt.flavour import (
     has_progress_monitor,
     has_timing_cache,
     recording_flag,
+    refuses_recording,
     targets,
 )
 from engines.tensorrt.log import collecting_logger
@@ -59,45 +64,62 @@ def build_plan(
     Raises:
         BackendUnavailable: plain TensorRT, and no GPU; or it does not know a compute capability.
         EngineBuildError: TensorRT refuses the network, with its own words.
+        KeyboardInterrupt: and whatever else interrupts the waiting; the build has been stopped.
     """
     if not builds_without_gpu(flavour):
         guard(flavour, cuda.driver())
+
+    def work(cancelled: threading.Event) -> bytes:
+        log = collecting_logger(flavour.trt)
+        try:
+            monitor = progress_monitor(flavour.trt, progress, cancelled) if has_progress_monitor(flavour) else None
+            return _build(flavour, log, model, recipe, monitor, timing_cache)
+        finally:
+            log.leave()
+
+    plan = run_apart(work)
+    if progress is not None:
+        progress("built", 1.0)
+    return plan
+
+
+def _build(
+    flavour: Flavour, log: Any, model: onnx.ModelProto, recipe: Recipe, monitor: Any, timing_cache: Path | None
+) -> bytes:
     trt = flavour.trt
-    kinds = targets(flavour, recipe.compute_capabilities)
-    log = collecting_logger(trt)
     builder = trt.Builder(log)
     network = builder.create_network(creation_flags(flavour))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(model.SerializeToString()):
         raise EngineBuildError(f"{flavour.backend} {flavour.version} cannot read the network: {_words(parser, log)}")
     config = builder.create_builder_config()
-    _configure(config, trt, kinds, recipe)
+    _configure(config, trt, targets(flavour, recipe.compute_capabilities), recipe)
     config.add_optimization_profile(_profile(builder, network, recipe))
     cache = _use_timing_cache(config, timing_cache) if timing_cache and has_timing_cache(flavour) else None
-    if progress is not None and has_progress_monitor(flavour):
-        config.progress_monitor = progress_monitor(trt, progress)
+    if monitor is not None:
+        config.progress_monitor = monitor
     plan = _built(flavour, builder, network, config, log)
-    if plan is None:
-        raise EngineBuildError(f"{flavour.backend} {flavour.version} cannot build the network: {log.words()}")
     if cache is not None and timing_cache is not None:
-        _write(timing_cache, bytes(memoryview(cache.serialize())))
-    if progress is not None:
-        progress("built", 1.0)
+        _keep(timing_cache, bytes(memoryview(cache.serialize())))
     return bytes(memoryview(plan))
 
 
 def _built(flavour: Flavour, builder: Any, network: Any, config: Any, log: Any) -> Any:
-    """Build a plan whose runs can be recorded as CUDA graphs, where that takes a flag and can be had; None: none."""
+    """Build a plan whose runs can be recorded as CUDA graphs, where that takes a flag and can be had."""
     flag = recording_flag(flavour)
-    if flag is None:
-        return builder.build_serialized_network(network, config)
-    config.set_flag(flag)
-    if (plan := builder.build_serialized_network(network, config)) is not None:
-        return plan
-    reason = log.words()
-    config.clear_flag(flag)
-    if (plan := builder.build_serialized_network(network, config)) is not None:
-        logger.info("the plan takes memory of its own when it runs, so CUDA graphs may be off: %s", reason)
+    if flag is not None:
+        config.set_flag(flag)
+    plan = builder.build_serialized_network(network, config)
+    reason = log.words() if plan is None else ""
+    if flag is not None and refuses_recording(reason):  # else it would take twice the minutes to be refused again
+        config.clear_flag(flag)
+        plan = builder.build_serialized_network(network, config)
+        if plan is not None:
+            logger.info("the plan takes memory of its own when it runs, so CUDA graphs may be off: %s", reason)
+        else:
+            reason = log.words()
+    if plan is None:
+        raise EngineBuildError(f"{flavour.backend} {flavour.version} cannot build the network: {reason}")
     return plan
 
 
@@ -147,15 +169,10 @@ def _use_timing_cache(config: Any, path: Path) -> Any:
     return None
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file at once; what cannot be kept only costs the next build its time."""
+def _keep(path: Path, content: bytes) -> None:
+    """Replace what was measured; what cannot be kept, or not now, only costs the next build its time."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            Path(temporary).replace(path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with locked_if_free(path.with_name(f".{path.stem}{LOCK}")) as free:
+            if free:
+                write_whole(path, content)

@@ -19,7 +19,7 @@ import numpy as np
 
 from engines.cuda import driver as nvidia
 from engines.cuda.letterbox import GpuLetterbox
-from engines.engine import Batch, EngineInfo, EngineOptions, Outputs, Uncut, check_batch
+from engines.engine import GPU_REQUESTS, Batch, EngineInfo, EngineOptions, Outputs, Uncut, check_batch
 from engines.errors import DeviceLost, EngineBuildError, EngineError
 from engines.tensorrt.flavour import Flavour, guard
 from engines.tensorrt.graphs import Recording
@@ -36,12 +36,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LANES = 3
-"""Requests in flight, where nothing else is asked for: one being loaded, one running, one being read."""
-
 
 class TensorRTEngine:
-    """A plan on a GPU; see `engines.engine.Engine` and `CutsFrames` for the methods."""
+    """A plan on a GPU; see `engines.engine.Engine` and `CutsFrames` for the methods.
+
+    Each leaves the CUDA context of the thread that calls as it was, for whoever else uses CUDA there.
+
+    Opening runs one picture and the largest batch on each lane. A number of pictures between them is new to a lane when
+    it first comes: that request makes an execution context, and TensorRT-RTX compiles kernels for it unless an earlier
+    one, or an earlier process, has. The second request of its kind (number, pictures or frames, outputs) on a lane then
+    records the graph. To do all that at once would make every start as slow as all of them together, for groups that
+    may never come.
+    """
 
     def __init__(
         self,
@@ -73,15 +79,15 @@ class TensorRTEngine:
         """
         self._cuda = cuda
         self._closing = threading.Lock()
-        with ExitStack() as opened:
+        with ExitStack() as thread, ExitStack() as opened:
             opened.callback(cuda.close)
             guard(flavour, nvidia.driver())
-            cuda.activate()
+            thread.enter_context(cuda.active())
             self._plan = LoadedPlan(spec, plan, flavour, kernels)
             opened.callback(self._plan.release)
             self.input_size = self._plan.input_size
             self.batch = self._plan.most
-            self.requests = options.requests or LANES
+            self.requests = options.requests or GPU_REQUESTS
             self._names = self._plan.wanted.everything if options.candidates is None else self._plan.wanted.best
             letterbox = self._letterbox()
             self.cuts_frames = letterbox is not None
@@ -89,6 +95,7 @@ class TensorRTEngine:
             lanes = [self._lane(recording, letterbox, opened) for _ in range(self.requests)]
             self._plan.keep_kernels()  # a process that is killed later has done this work for the next
             self._lanes = Lanes(lanes)
+            opened.callback(self._keep_kernels)
             self._opened = opened.pop_all()
         self._info = EngineInfo(
             model=spec.name,
@@ -105,6 +112,10 @@ class TensorRTEngine:
         sizes = f"{on_device:.1f} MiB on the GPU and {pinned:.1f} MiB of page-locked memory"
         how = f"{cuda.name}{', CUDA graphs' if recording.on else ''}"
         logger.info("%s: %d lanes, each with %s, by %s", spec.name, self.requests, sizes, how)
+
+    def _keep_kernels(self) -> None:
+        if not self._lanes.lost:
+            self._plan.keep_kernels()
 
     def _letterbox(self) -> GpuLetterbox | None:
         try:
@@ -151,9 +162,9 @@ class TensorRTEngine:
         most = self.batch
         lane = self._lanes.take()
         try:
-            self._cuda.activate()
             waiting = deque(own(pictures[first : first + most]) for first in range(most, len(pictures), most))
-            lane.start(pictures[:most], names)
+            with self._cuda.active():
+                lane.start(pictures[:most], names)
         except BaseException as error:
             if isinstance(error, DeviceLost):
                 self._lanes.end(error)
@@ -170,10 +181,9 @@ class TensorRTEngine:
     def close(self) -> None:
         """Wait for what is in flight, which keeps its results; a `submit` that waits, or comes later, is refused."""
         self._lanes.end(EngineError("the engine is closed"))
-        with self._closing, contextlib.suppress(EngineError):  # nothing can be given back to a device that is gone
+        with self._closing, ExitStack() as thread:
             self._lanes.settle()
+            with contextlib.suppress(EngineError):  # nothing can be given back to a device that is gone
+                thread.enter_context(self._cuda.active())
             with contextlib.suppress(EngineError):
-                self._cuda.activate()
-            if not self._lanes.lost:
-                self._plan.keep_kernels()
-            self._opened.close()
+                self._opened.close()

@@ -28,6 +28,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from engines.cuda import driver as nvidia
 from engines.errors import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ HOW_TO_INSTALL: dict[TensorRTBackend, str] = {
 NEEDED = ("Builder", "Runtime", "__version__")
 RUN_ONLY = ("tensorrt_lean", "tensorrt_dispatch")
 """Packages that run plans and cannot build any."""
+CURRENT = "current"
+"""A compute capability: whichever the GPU at hand has."""
 OLDEST = 10
 """First major version of plain TensorRT with everything that is used here."""
 
@@ -136,10 +139,11 @@ def has_targets(flavour: Flavour) -> bool:
 
 
 def targets(flavour: Flavour, compute_capabilities: tuple[str, ...]) -> list[Any]:
-    """Return TensorRT-RTX's values for capabilities such as `8.6`.
+    """Return TensorRT-RTX's values for capabilities such as `8.6`; `current` is that of the GPU at hand.
 
     Raises:
-        BackendUnavailable: it does not know one of them, with those it knows; or there are no targets at all.
+        BackendUnavailable: it does not know one of them, with those it knows; there are no targets at all; or no GPU
+            is at hand.
     """
     if not compute_capabilities:
         return []
@@ -149,6 +153,9 @@ def targets(flavour: Flavour, compute_capabilities: tuple[str, ...]) -> list[Any
         )
     kinds = flavour.trt.ComputeCapability.__members__
     known = {f"{name[2:-1]}.{name[-1]}": value for name, value in kinds.items() if name.startswith("SM")}  # SM86: 8.6
+    if CURRENT in compute_capabilities and CURRENT.upper() in kinds:
+        guard(flavour, nvidia.driver())
+        known[CURRENT] = kinds[CURRENT.upper()]
     if unknown := [wanted for wanted in compute_capabilities if wanted not in known]:
         raise BackendUnavailable(
             f"{flavour.backend} {flavour.version} cannot build for compute capability {', '.join(unknown)}; "
@@ -163,6 +170,11 @@ def recording_flag(flavour: Flavour) -> Any:
     A run that does so cannot be recorded as a CUDA graph.
     """
     return getattr(flavour.trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+
+
+def refuses_recording(words: str) -> bool:
+    """Whether a build failed for that flag: RTX 1.7 says `kREQUIRE_USER_ALLOCATION is not compatible with` and why."""
+    return "userallocation" in words.lower().replace("_", "")
 
 
 def can_be_recorded(context: Any, stream: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,10 @@ DTYPES: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,
 }
 """TensorRT's names of types that numpy has, too."""
+OF_THE_GPU = re.compile(
+    r"out ?of ?memory|could not be allocated|\bCuda (Runtime|Driver)\b|cuda ?error|CUDA_ERROR_", re.IGNORECASE
+)
+"""What TensorRT says where it is CUDA that failed, and not the plan."""
 
 
 class LoadedPlan:
@@ -59,6 +64,7 @@ class LoadedPlan:
 
         Raises:
             EngineStale: the runtime refuses the plan, or it was not made by this project.
+            EngineError: the GPU has no room for it now, or fails: the plan may well be good.
             ModelError: the model's file cannot be read.
         """
         self.name = spec.name
@@ -80,7 +86,7 @@ class LoadedPlan:
             self._check_validity(plan)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise self._stale(f"is not accepted by {flavour.backend} {flavour.version}, build it again: {self.said()}")
+            raise self._refused(f"is not accepted by {flavour.backend} {flavour.version}", self.said())
         self._create = self._maker(flavour)
         self.input, outputs = self._tensors()
         self.types = {name: self._type_of(name) for name in (self.input, *outputs)}
@@ -92,6 +98,15 @@ class LoadedPlan:
         self.largest = self._largest()
         self.wanted = Wanted(shown, {CANDIDATES, ROWS} <= set(outputs))
 
+    def _refused(self, what: str, words: str) -> EngineError:
+        """Return the error for a plan that cannot be loaded: only one that never can is stale, and built again."""
+        if OF_THE_GPU.search(words):
+            return EngineError(
+                f"the plan of {self.name} cannot be loaded now, not enough GPU memory or a GPU that fails; end what "
+                f"else runs on it, or look at `nvidia-smi`: {words}"
+            )
+        return self._stale(f"{what}, build it again: {words}")
+
     def _stale(self, what: str) -> EngineStale:
         return EngineStale(f"the plan of {self.name} {what}")
 
@@ -100,8 +115,9 @@ class LoadedPlan:
         if validity == self._trt.EngineValidity.INVALID:
             known = self._trt.EngineInvalidityDiagnostics.__members__
             reasons = [name for name, bit in known.items() if int(bits) & int(bit.value)]
-            why = f" ({', '.join(reasons)})" if reasons else ""
-            raise self._stale(f"is not valid on this GPU{why}, build it again: {self.said()}")
+            if not reasons:
+                raise self._refused("is not valid on this GPU", self.said())
+            raise self._stale(f"is not valid on this GPU ({', '.join(reasons)}), build it again: {self.said()}")
         if validity == self._trt.EngineValidity.SUBOPTIMAL:
             logger.info("the plan of %s would be faster if it were built for this GPU", self.name)
 

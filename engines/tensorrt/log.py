@@ -7,6 +7,7 @@ and it is never given back. Several threads may build and run at once; each is t
 
 from __future__ import annotations
 
+import _thread
 import logging
 import threading
 from functools import cache
@@ -16,14 +17,16 @@ logger = logging.getLogger(__name__)
 
 MOST_LINES = 100
 """So many lines are kept, for a run may last for months."""
+LATER_S = 0.05
+"""How long after a Ctrl-C that came in TensorRT's midst it comes again, for that one would be lost there."""
 
 
 def collecting_logger(trt: Any) -> Any:
     """Return the logger for everything that is made of a TensorRT module, with nothing of this thread's past in it.
 
     Beside what an `ILogger` is, it has `words()`: the errors since it was last asked, else the warnings, as one text.
-    Those of other threads that have asked for it are left out; those of TensorRT's own threads are not. Information
-    goes to `logging` at level debug.
+    Those of other threads that have asked for it are left out; those of TensorRT's own threads are not. `leave()` is
+    for a thread that ends. Information goes to `logging` at level debug.
     """
     shared = _logger_of(trt.ILogger)
     shared.begin()
@@ -43,6 +46,12 @@ def _logger_of(base: Any) -> Any:
             self._lock = threading.Lock()
 
         def log(self, severity: Any, line: str) -> None:
+            try:
+                self._note(severity, line)
+            except KeyboardInterrupt:  # nothing may reach TensorRT's C++ frames: they drop it
+                threading.Timer(LATER_S, _thread.interrupt_main).start()
+
+        def _note(self, severity: Any, line: str) -> None:
             level = int(severity)
             if level > warning:
                 if level <= information:
@@ -57,6 +66,12 @@ def _logger_of(base: Any) -> Any:
             with self._lock:
                 self._asking.add(threading.get_ident())
             self.words()
+
+        def leave(self) -> None:
+            """This thread ends, and asks no more: one of TensorRT's own may be known by its number later."""
+            self.words()
+            with self._lock:
+                self._asking.discard(threading.get_ident())
 
         def words(self) -> str:
             with self._lock:

@@ -34,8 +34,8 @@ class _Phase:
 class OverallProgress:
     """Makes one share of the whole of what TensorRT's threads tell: a phase fills one step of the phase around it."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._tell: Progress | None = progress
+    def __init__(self, progress: Progress | None) -> None:
+        self._tell = progress
         self._phases: dict[str, _Phase] = {}
         self._share = 0.0
         self._lock = threading.Lock()
@@ -67,13 +67,13 @@ class OverallProgress:
             return
         try:
             self._tell(name, self._share)
-        except Exception as error:  # it must not reach TensorRT's C++ frames
+        except BaseException as error:  # it must not reach TensorRT's C++ frames
             logger.warning("progress is no longer shown: %s", error)
             self._tell = None
 
 
-def progress_monitor(trt: Any, progress: Progress) -> Any:
-    """Return a monitor for a builder's configuration; it must outlive the build."""
+def progress_monitor(trt: Any, progress: Progress | None, cancelled: threading.Event) -> Any:
+    """Return a monitor for a builder's configuration; it must outlive the build, which it ends if `cancelled`."""
     overall = OverallProgress(progress)
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
@@ -85,7 +85,7 @@ def progress_monitor(trt: Any, progress: Progress) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             overall.advance(phase_name, step)
-            return True
+            return not cancelled.is_set()
 
         def phase_finish(self, phase_name: str) -> None:
             overall.end(phase_name)

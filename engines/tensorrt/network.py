@@ -28,12 +28,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ANY = 2
+"""As a batch: the number of pictures is left open, where the model can take any."""
+
 
 def network_of(spec: ModelSpec, recipe: Recipe, frames: Iterable[Batch] | None = None) -> onnx.ModelProto:
     """Return the network for a plan.
 
     It takes uint8 N x H x W x 3 BGR as `pictures` and has the file's outputs under their names and in their order,
-    floating point numbers as float32; with candidates two more, see `engines.candidates`. N is open where the recipe
+    floating point numbers as float32; with candidates two more, see `engines.candidates`: those are left out where they
+    cannot be had, for they only save copying. N is open where the recipe
     asks for more than one picture and the model can take any number, else 1.
 
     Args:
@@ -42,7 +46,7 @@ def network_of(spec: ModelSpec, recipe: Recipe, frames: Iterable[Batch] | None =
         frames: for int8: batches of uint8 N x H x W x 3 BGR of the input's size, to calibrate on.
 
     Raises:
-        ModelError: the file is at fault; see `engines.prepare.prepare` and `engines.candidates.add_candidates`.
+        ModelError: the file is at fault; see `engines.prepare.prepare`.
         EngineBuildError: TensorRT has nothing for what is in it, or it cannot be brought to the precision.
     """
     refuse_unbuildable(spec.path, recipe.precision)
@@ -53,10 +57,7 @@ def network_of(spec: ModelSpec, recipe: Recipe, frames: Iterable[Batch] | None =
         if frames is None:
             raise EngineBuildError(f"int8 for {spec.name} needs pictures of the place of use to be calibrated on")
         model = to_int8(model, spec.input, frames)
-    take_uint8_pictures(model, spec.input, cast_first=True)
-    if recipe.candidates is not None:
-        add_candidates(model, recipe.candidates)
-    return model
+    return _finished(model, spec, recipe)
 
 
 def _for_batch(model: onnx.ModelProto, batch: int, name: str) -> onnx.ModelProto:
@@ -69,3 +70,31 @@ def _for_batch(model: onnx.ModelProto, batch: int, name: str) -> onnx.ModelProto
         logger.info("%s is built for one picture at a time: %s", name, reason)
         return model
     return changed
+
+
+def _finished(model: onnx.ModelProto, spec: ModelSpec, recipe: Recipe) -> onnx.ModelProto:
+    """Put in front and behind what is the same for all precisions."""
+    take_uint8_pictures(model, spec.input, cast_first=True)
+    if recipe.candidates is not None:
+        try:
+            add_candidates(model, recipe.candidates)
+        except ModelError as reason:
+            logger.info("all outputs of %s are copied back from the GPU: %s", spec.name, reason)
+    return model
+
+
+def calibrated(spec: ModelSpec, input_size: tuple[int, int] | None, frames: Iterable[Batch]) -> onnx.ModelProto:
+    """Return a model in int8, for plans of any batch and candidates: `network_of_calibrated` makes their networks.
+
+    Args:
+        spec: the model, not quantised itself.
+        input_size: height and width; None: its own.
+        frames: see `network_of`; raises as that does.
+    """
+    refuse_unbuildable(spec.path, "int8")
+    return to_int8(_for_batch(prepare(spec, input_size), ANY, spec.name), spec.input, frames)
+
+
+def network_of_calibrated(model: onnx.ModelProto, spec: ModelSpec, recipe: Recipe) -> onnx.ModelProto:
+    """Return the network for a plan, as `network_of`, of what `calibrated` made."""
+    return _finished(_for_batch(model, recipe.batch, spec.name), spec, recipe)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from engines.cache.engine_cache import EngineCache, Lookup
 from engines.cache.manifest import CALIBRATED, Key, State, key_of
 from engines.errors import BackendUnavailable, EngineBuildError, EngineError, ParityFailed
+from engines.model_files import sha256_of
 from engines.tensorrt.flavour import builds_without_gpu
 from engines.tensorrt.recipe import Recipe
 
@@ -25,6 +26,7 @@ BATCH, USUAL_BATCH = 8, 1
 """Most pictures at once, and the number that is tuned for: a source's frames come one by one."""
 FACES, USUAL_FACES = 32, 4
 """The same for encoders: all faces of a frame are one batch."""
+MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -41,23 +43,57 @@ class Order:
     @cached_property
     def key(self) -> Key:
         """What its plan is kept under."""
+        calibrated = None if self.calibrated is None else self.calibrated.manifest.plan_sha256
+        spec, flavour = self._spec, self.flavour
+        key = key_of(spec, self.recipe, flavour.backend, flavour.version, calibrated_sha256=calibrated)
         if self.gpu is None:
-            return key_of(self.spec, self.recipe, self.flavour.backend, self.flavour.version)
-        key = key_of(
-            self.spec,
-            self.recipe,
-            self.flavour.backend,
-            self.flavour.version,
-            gpu=self.gpu.name,
-            compute_capability=self.gpu.compute_capability,
-            driver=self.gpu.driver,
-        )
-        return key.model_copy(update={"targets": ()})  # the GPU says it all
+            return key
+        machine = {
+            "gpu": self.gpu.name,
+            "compute_capability": self.gpu.compute_capability,
+            "driver": self.gpu.driver,
+            "targets": (),  # the GPU says it all
+        }
+        return key.model_copy(update=machine)
+
+    @cached_property
+    def calibrated(self) -> Cached | None:
+        """The int8 network that it is built of, as it is kept now; None: there is none, or it needs none."""
+        return self.cache.find(self.calibrated_key).entry if self.recipe.precision == "int8" else None
 
     @cached_property
     def calibrated_key(self) -> Key:
-        """What its int8 network is kept under: the same for all machines and versions."""
-        return key_of(self.spec, self.recipe, CALIBRATED, "").model_copy(update={"targets": (), "system": "any"})
+        """What its int8 network is kept under: the same for all machines and versions, batches and candidates."""
+        key = key_of(self._spec, Recipe("int8", self.recipe.input_size), CALIBRATED, "")
+        return key.model_copy(update={"system": "any"})
+
+    @cached_property
+    def model_sha256(self) -> str:
+        """Of the model file, as it was when it was looked at first."""
+        return self.spec.sha256 or sha256_of(self.spec.path)
+
+    @property
+    def _spec(self) -> ModelSpec:
+        return replace(self.spec, sha256=self.model_sha256)
+
+    @property
+    def model_path(self) -> str:
+        """Where the model file is."""
+        return str(self.spec.path.absolute())
+
+    def check_model(self) -> None:
+        """Refuse what was made of a file, or compared with it, while that became another.
+
+        Raises:
+            EngineBuildError: it has changed since it was looked at first.
+            ModelError: it cannot be read any more.
+        """
+        was, now = self.model_sha256, sha256_of(self.spec.path)
+        if now != was:
+            raise EngineBuildError(
+                f"the model file {self.spec.path} changed while it was built: its sha256 was {was}, and is {now} now; "
+                "do it again"
+            )
 
     def look_up(self) -> Lookup:
         """Return the plan for this GPU, else one that was built for GPUs of its kind, else what is wrong.
@@ -73,8 +109,15 @@ class Order:
         if found.entry is not None and found.entry.manifest.state == "refused":
             manifest = found.entry.manifest
             kind: type[EngineError] = EngineBuildError if manifest.parity is None else ParityFailed
-            raise kind(f"{manifest.refusal}; {self.way_out} (found out before: {found.entry.path.name})")
+            raise kind(
+                f"{manifest.refusal}; {self.way_out} (found out before: {found.entry.path.name}; to try once more: "
+                f"{self.command} --force)"
+            )
         return found
+
+    def is_served_by(self, entry: Cached) -> bool:
+        """Whether a plan that was found was built with the working space that is asked for, if any is."""
+        return self.recipe.workspace_bytes in (None, entry.manifest.workspace_bytes)
 
     def is_settled(self, entry: Cached) -> bool:
         """Whether a plan was compared with its model file on this very GPU."""
@@ -86,9 +129,8 @@ class Order:
             return self.cache.mark(entry, state, parity, refusal)
         with self.cache.lock(self.key, f"stores {self.what}"):
             build_s, workspace = entry.manifest.build_s, entry.manifest.workspace_bytes
-            return self.cache.store(
-                self.key, entry.plan, build_s, state, workspace_bytes=workspace, parity=parity, refusal=refusal
-            )
+            known = {"model_path": self.model_path, "workspace_bytes": workspace, "parity": parity, "refusal": refusal}
+            return self.cache.store(self.key, entry.plan, build_s, state, **known)
 
     @property
     def what(self) -> str:
@@ -110,7 +152,11 @@ class Order:
             parts.append("--input-size {}x{}".format(*self.options.input_size))
         if self.gpu is not None and self.gpu.index:
             parts.append(f"--device cuda:{self.gpu.index}")
-        if self.recipe.precision == "int8":
+        if self.recipe.compute_capabilities:
+            parts.append(f"--compute-capability {','.join(self.recipe.compute_capabilities)}")
+        if self.recipe.workspace_bytes is not None:
+            parts.append(f"--workspace-mib {self.recipe.workspace_bytes // MIB}")
+        if self.recipe.precision == "int8" and self.calibrated is None:
             parts.append("--images FOLDER")
         return " ".join(parts)
 

@@ -2,6 +2,7 @@
 
 A plan's life: `unverified` when it is built; then it is loaded and compared with its file (`engines.trust.gate`), and
 is `verified` from there on, or `refused`, which is remembered, so that a run does not spend minutes on it again. What
+has been verified once stays until a new one is loaded: why the runtime refuses it may pass. What
 TensorRT-RTX has built without a GPU stays `unverified` where it is, and each GPU that it is tried on keeps its own
 copy with what came of that.
 """
@@ -19,7 +20,7 @@ from engines.errors import BackendUnavailable, EngineBuildError, EngineStale, Pa
 from engines.tensorrt.engine import TensorRTEngine
 from engines.tensorrt.flavour import builds_without_gpu, compiles_in_runs, find_flavour, guard
 from engines.tensorrt.order import Order, recipe_for
-from engines.tensorrt.workshop import obtain
+from engines.tensorrt.workshop import build, obtain
 from engines.trust.gate import examine
 from engines.trust.parity import bounds_for
 
@@ -80,7 +81,8 @@ def build_for(
         options: as a run will open it.
         compute_capabilities: TensorRT-RTX: the GPUs that it is for; empty: the one at hand, else what it chooses.
         workspace_bytes: most device memory for tactics; None: what TensorRT chooses.
-        frames: for int8: batches of uint8 N x H x W x 3 BGR of the input's size.
+        frames: for int8: batches of uint8 N x H x W x 3 BGR of the input's size, to calibrate on; None: it was
+            calibrated before.
         judge: see `open_tensorrt`.
         progress: told how far it is, while something is built.
         force: whether to build what is there already.
@@ -89,7 +91,8 @@ def build_for(
         The entry of the cache; `unverified` where no GPU here can run it.
 
     Raises:
-        As `open_tensorrt`; no GPU is only an error for plain TensorRT.
+        As `open_tensorrt`, and EngineBuildError where it would have to be built and cannot be kept; no GPU is only an
+        error for plain TensorRT, and where a device is asked for.
     """
     flavour = find_flavour(backend)
     if not builds_without_gpu(flavour):
@@ -97,12 +100,13 @@ def build_for(
     recipe = replace(
         recipe_for(backend, spec, options), compute_capabilities=compute_capabilities, workspace_bytes=workspace_bytes
     )
-    here = None if driver().problem is not None else gpu_for(options.device)
+    asked_for = options.device.strip().lower() != "auto"
+    here = gpu_for(options.device) if asked_for or driver().problem is None else None
     order = Order(flavour, spec, options, recipe, None if compute_capabilities else here)
-    entry, origin = obtain(order, progress=progress, frames=frames, force=force)
+    entry, origin = obtain(order, progress=progress, frames=frames, force=force, must_keep=True)
     if here is None or not entry.manifest.runs_on(here.compute_capability) or order.is_settled(entry):
         return entry
-    at_hand = replace(order, gpu=here)
+    at_hand = replace(order, gpu=here, spec=replace(spec, sha256=order.model_sha256))
     try:
         if order.gpu is None:  # it is what was asked for, whether this GPU takes it or not
             engine = _opened(at_hand, entry, origin)
@@ -118,17 +122,38 @@ def build_for(
 
 def _load(order: Order, entry: Cached, origin: str) -> tuple[Engine, Cached]:
     """Return a running engine and its plan: a new one, built once, where the runtime refuses that of the cache."""
+    assert order.gpu is not None
     try:
         return _opened(order, entry, origin), entry
     except EngineStale as reason:
         if origin == "compiled":
-            raise _unloadable(order, entry, reason) from reason
+            with order.cache.lock(order.key, f"stores {order.what}"):
+                raise _unloadable(order, entry, reason) from reason
         logger.warning("%s is built again for %s: %s (%s)", entry.path.name, order.gpu, reason, order.command)
-    entry, origin = obtain(order, force=True)
+    with order.cache.lock(order.key, f"builds {order.what}"):
+        found = order.cache.find(order.key).entry
+        if found is None or found.plan == entry.plan:
+            return _load_anew(order, entry)
+    return _opened(order, found, "cache"), found  # who held the lock has built it
+
+
+def _load_anew(order: Order, old: Cached) -> tuple[Engine, Cached]:
+    """Build a plan in place of one that the runtime refuses; that one stays where the new one is refused, too."""
+    new = build(order)
     try:
-        return _opened(order, entry, origin), entry
+        engine = _opened(order, new, "compiled")
     except EngineStale as reason:
-        raise _unloadable(order, entry, reason) from reason
+        if order.is_settled(old):
+            raise EngineBuildError(
+                f"{order.what} has run here before, and now neither that plan nor a new one can be loaded: {reason}; "
+                f"{order.way_out}"
+            ) from reason
+        raise _unloadable(order, new, reason) from reason
+    try:
+        return engine, order.cache.keep(new)
+    except BaseException:
+        engine.close()
+        raise
 
 
 def _opened(order: Order, entry: Cached, origin: str) -> Engine:
@@ -140,9 +165,10 @@ def _opened(order: Order, entry: Cached, origin: str) -> Engine:
 
 
 def _unloadable(order: Order, entry: Cached, reason: EngineStale) -> EngineBuildError:
-    """Remember that a new plan is of no use on this GPU, and return what to raise."""
+    """Remember that a new plan is of no use on this GPU, and return what to raise. The caller holds its lock."""
     words = f"{order.what} was built, and cannot be loaded: {reason}"
-    order.cache.mark(entry, "refused", None, words)
+    refused = entry.manifest.model_copy(update={"state": "refused", "refusal": words})
+    order.cache.keep(replace(entry, manifest=refused))
     return EngineBuildError(f"{words}; {order.way_out}")
 
 
@@ -156,6 +182,7 @@ def _trust(order: Order, engine: Engine, entry: Cached, judge: Judge | None) -> 
         return entry
     try:
         report, refusal = _examined(order, engine, judge)
+        order.check_model()
         parity = None if report is None else report.as_dict()
         entry = order.settle(entry, "refused" if refusal else "verified", parity, refusal)
         if refusal:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from engines.engine import Candidates
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same recipe makes another network: plans of an older one are built again."""
 
 PlanPrecision = Literal["fp32", "fp16", "int8"]

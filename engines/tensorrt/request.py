@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from engines.errors import DeviceLost
+from engines.errors import DeviceLost, EngineError
 from engines.tensorrt.outputs import joined
 
 if TYPE_CHECKING:
@@ -45,12 +45,15 @@ class TensorRTRequest:
             if self._lane is None:
                 return
             try:
-                self._cuda.activate()
-                self._outputs = joined(self._finish(self._lane))
+                with self._cuda.active():
+                    self._outputs = joined(self._finish(self._lane))
             except Exception as error:  # told by `result`, whoever settles
                 self._error = error
                 if isinstance(error, DeviceLost):
                     self._lanes.end(error)
+            except BaseException:
+                self._error = EngineError("the request has no result: waiting for it was interrupted")
+                raise
             finally:
                 lane, self._lane = self._lane, None
                 self._lanes.give_back(lane)

@@ -7,6 +7,7 @@ box by box. The usual reference is `engines.trust.reference.PlainFile`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -120,6 +121,13 @@ class ParityReport:
     """None where the outputs are no encodings."""
     mixed: int = 0
     """Pictures of a batch that got the outputs of another."""
+    frames: dict[str, tuple[ParityReport, Bounds]] = field(default_factory=dict)
+    """By the layout of whole frames: how far what the GPU cuts out of them is from what the CPU does, and may be."""
+
+    @property
+    def no_box_found(self) -> bool:
+        """Whether boxes were looked for, and the reference has none: then only values were compared."""
+        return self.decisions is not None and self.decisions.reference == 0
 
     def failures(self, bounds: Bounds) -> list[str]:
         """Return a sentence for each bound that is broken, with both numbers."""
@@ -134,17 +142,24 @@ class ParityReport:
         for name, drift in self.tensors.items():
             yield f"the largest error of {name}", drift.max_error, bounds.max_error * drift.scale
             yield f"the mean error of {name}", drift.mean_error, bounds.mean_error * drift.scale
-        if (found := self.decisions) is not None:
-            allowed = max(1.0, bounds.unmatched * (found.reference + found.engine))
-            yield "the number of boxes without counterpart", found.unmatched, allowed
-            yield "the number of boxes of another class", found.other_class, bounds.other_class * found.matched
-            yield "the largest score drift", found.max_score_drift, bounds.max_score_drift
-            yield "the mean score drift", found.mean_score_drift, bounds.mean_score_drift
+        if (boxes := self.decisions) is not None:
+            allowed = max(1.0, bounds.unmatched * (boxes.reference + boxes.engine))
+            yield "the number of boxes without counterpart", boxes.unmatched, allowed
+            yield "the number of boxes of another class", boxes.other_class, bounds.other_class * boxes.matched
+            yield "the largest score drift", boxes.max_score_drift, bounds.max_score_drift
+            yield "the mean score drift", boxes.mean_score_drift, bounds.mean_score_drift
         if self.encodings is not None:
             yield "the largest drift of an encoding", self.encodings.largest, bounds.max_encoding_drift
             yield "the mean drift of encodings", self.encodings.mean, bounds.mean_encoding_drift
         if self.mixed:
             yield "the number of pictures of a batch that got another's outputs", self.mixed, 0
+        for layout, (found, own) in self.frames.items():
+            for what, value, limit in found.measured(own):
+                yield f"{what}, for {layout} frames that the GPU cuts,", value, limit
+
+    def strain(self, bounds: Bounds) -> float:
+        """Return the largest of what was measured, as a share of what is allowed."""
+        return max((_share(value, limit) for _, value, limit in self.measured(bounds)), default=0.0)
 
     def passed(self, bounds: Bounds) -> bool:
         """Whether every bound holds and something was compared."""
@@ -175,7 +190,15 @@ class ParityReport:
             "decisions": decisions,
             "encodings": encodings,
             "mixed": self.mixed,
+            "no_box_found": self.no_box_found,
+            "frames": {layout: report.as_dict() for layout, (report, _) in self.frames.items()},
         }
+
+
+def _share(value: float, limit: float) -> float:
+    if value <= limit:
+        return value / limit if limit else 0.0
+    return value / limit if limit and math.isfinite(value) else math.inf
 
 
 def compare(
@@ -220,12 +243,15 @@ def compare(
 
 def _as_in_a_run(engine: Runs, batch: Batch, outputs: Outputs) -> Outputs:
     """Return what `submit` gives for a batch; `outputs` where the engine has no such method."""
-    if not isinstance(engine, Submits):
-        return outputs
+    return submitted(engine, batch) if isinstance(engine, Submits) else outputs
+
+
+def submitted(engine: Submits, batch: Batch) -> Outputs:
+    """Return what `submit` gives for a batch, one by one where the engine takes no more."""
     if engine.describe().input_shape[0] is None:
         return engine.submit(batch).result()
     each = [engine.submit(batch[i : i + 1]).result() for i in range(len(batch))]
-    return {name: np.concatenate([values[name] for values in each]) for name in outputs}
+    return {name: np.concatenate([values[name] for values in each]) for name in each[0]}
 
 
 def _check_layout(ours: Outputs, theirs: Outputs) -> None:

@@ -137,6 +137,7 @@ class EngineSettings(Section):
     batch: int | None = Field(
         default=None,
         ge=1,
+        le=256,
         description="Most pictures at once that a GPU engine is built for (null: what suits the model).",
     )
     cuda: Literal["auto", "cuda-python", "pycuda"] = Field(

@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+import engines.cuda.driver
+from engines.cuda.driver import Driver
 from engines.engine import Batch, Engine, EngineOptions, open_engine
 from engines.errors import BackendUnavailable, EngineError, ModelError
 from engines.spec import ModelSpec
@@ -208,6 +210,13 @@ def test_what_is_not_here_is_refused_and_never_replaced(options: EngineOptions, 
     with pytest.raises(BackendUnavailable, match=words) as raised:
         open_engine(spec_of(identity(tmp_path)), options)
     assert raised.value.request_was_wrong
+
+
+def test_a_reason_that_backends_share_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines.cuda.driver, "_probe_once", lambda: Driver("no NVIDIA driver is installed"))
+    with pytest.raises(BackendUnavailable, match=r"here: tensorrt, tensorrt-rtx: no NVIDIA .*; openvino: ") as raised:
+        open_engine(spec_of(identity(tmp_path)), EngineOptions("auto", "fp16"))
+    assert str(raised.value).count("no NVIDIA driver is installed") == 1
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])

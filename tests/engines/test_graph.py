@@ -172,7 +172,7 @@ def test_a_model_that_takes_no_single_pictures_is_refused(shape: tuple[int, ...]
 def test_a_model_that_wants_more_than_a_picture_is_refused(tmp_path: Path) -> None:
     inputs = [value("x", (1, 3, 8, 8)), value("size", (1,))]
     path = save(tmp_path, [helper.make_node("Add", ["x", "size"], ["y"])], inputs, [value("y", (1, 3, 8, 8))], [])
-    with pytest.raises(ModelError, match=r"more than a picture.*size \[1\]"):
+    with pytest.raises(ModelError, match=r"more than a picture.*size \[1\]; choose another model"):
         prepare(spec_of(path), None)
 
 

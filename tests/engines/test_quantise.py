@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from engines.batch import set_batch
 from engines.engine import Batch
 from engines.errors import EngineBuildError
 from engines.prepare import prepare
-from engines.quantise import FEWEST_PICTURES, to_int8
+from engines.quantise import FEWEST_PICTURES, SCRATCH, to_int8
 from engines.spec import InputSpec
 from tests.engines.onnx_files import spec_of, value
 
@@ -129,6 +130,17 @@ def test_too_few_pictures_are_refused(count: int) -> None:
         to_int8(small(), InputSpec(), [noise(count)])
 
 
+def test_pictures_that_show_nothing_do_not_count() -> None:
+    dark = np.zeros((20, 8, 6, 3), np.uint8)
+    dark[:, :2] = 114  # bars
+    dark[:, 2:] += noise(20, 6, 6) % 10
+    with pytest.raises(EngineBuildError, match=r"at least 16 pictures .* that show something: of 20, 20 are of one"):
+        to_int8(small(), InputSpec(), [dark])
+    with pytest.raises(EngineBuildError, match="of 35, 20 are of one colour"):
+        to_int8(small(), InputSpec(), [dark, noise(15)])
+    to_int8(small(), InputSpec(), [dark, noise(16)])
+
+
 @pytest.mark.parametrize("frames", [noise(20, 4, 6), noise(20).astype(np.float32), noise(1)[0]], ids=lambda f: f.shape)
 def test_pictures_of_another_size_or_type_are_refused(frames: Any) -> None:
     with pytest.raises(EngineBuildError, match="calibrated on uint8 N x 8 x 6 x 3 pictures, not"):
@@ -154,6 +166,17 @@ def test_no_file_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(EngineBuildError):
         to_int8(small(), InputSpec(), [noise(2)])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_by_a_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folders = {name: tmp_path / f"{SCRATCH}{name}" for name in ("forgotten", "of another process")}
+    for folder in folders.values():
+        folder.mkdir()
+        (folder / "int8.onnx").touch()
+    os.utime(folders["forgotten"], (0, 0))
+    to_int8(small(), InputSpec(), [noise(20)])
+    assert list(tmp_path.iterdir()) == [folders["of another process"]]
 
 
 def test_an_older_file_is_brought_to_the_opset_that_has_scales_per_channel() -> None:

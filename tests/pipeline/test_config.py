@@ -334,7 +334,7 @@ MISTAKES = {
     ),
     "no picture at once": (
         "engine: {batch: 0}",
-        "config.yaml:1:17: engine.batch: 0 is too small: at least 1 [whole number from 1 or null]\n"
+        "config.yaml:1:17: engine.batch: 0 is too small: at least 1 [whole number 1..256 or null]\n"
         "    1 | engine: {batch: 0}\n"
         "      |                 ^",
     ),

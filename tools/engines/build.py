@@ -93,7 +93,7 @@ def build(
     force: Annotated[bool, typer.Option("--force", help="Build also what is there already.")] = False,
     set_: SetsOption = None,
 ) -> None:
-    """Compile models for TensorRT ahead of a run; exit 1 if one cannot be."""
+    """Compile models for TensorRT ahead of a run; exit 1 if one cannot be, 2 if the request is at fault for all."""
     given = {"backend": backend, "precision": precision, "batch": batch, "device": device}
     settings = settings_of(config, set_, given)
     if input_size is not None and not models:
@@ -161,27 +161,31 @@ def _calibration(precision: str, images: Sequence[str] | None) -> tuple[str, ...
 
 
 def build_all(wanted: Sequence[Wanted], request: Request) -> None:
-    """Build each model and print what became of it; what failed is said once more at the end, with exit code 1."""
+    """Build each model and print what became of it; what failed is said once more at the end.
+
+    Raises:
+        typer.Exit: something failed; with 2 where only the request was at fault, as for one error, else 1.
+    """
     began, built, total_bytes = time.monotonic(), 0, 0
-    failed: list[str] = []
+    failed: list[tuple[str, FrameloomError]] = []
     for each in wanted:
         if each.note:
             _note(f"{each.spec.name}: {each.note}")
         try:
             cached, seconds = _build(each, request)
-        except FrameloomError as error:
-            if isinstance(error, BackendUnavailable) and not built and not failed:
+        except FrameloomError as failure:
+            if isinstance(failure, BackendUnavailable) and not built and not failed:
                 raise  # it would be the same for all
-            failed.append(f"{each.spec.name}: {error}")
+            failed.append((each.spec.name, failure))
             continue
         _print_built(cached, seconds)
         built, total_bytes = built + 1, total_bytes + cached.manifest.bytes
     if len(wanted) > 1 and built:
         say(f"{built} of {len(wanted)} engines, {mebibytes(total_bytes)}, in {time.monotonic() - began:.1f} s")
-    for line in failed:
-        sys.stderr.write(f"frameloom: {line}\n")
+    for name, error in failed:
+        sys.stderr.write(f"frameloom: {name}: {error}\n")
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(2 if all(error.request_was_wrong for _, error in failed) else 1)
 
 
 def _build(wanted: Wanted, request: Request) -> tuple[Cached, float | None]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timezone
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,13 +18,17 @@ from rich.table import Table
 from rich.text import Text
 
 from engines.cache.engine_cache import EngineCache, Listed
-from engines.cache.folder import MANIFEST, Damaged
+from engines.cache.folder import MANIFEST, PLAN, Damaged
+from engines.cache.manifest import CALIBRATED
 from pipeline.errors import ConfigError
 from pipeline.gallery.words import counted
 from tools.engines.facts import facts
 from tools.engines.present import present
 from tools.engines.words import age, made_for, mebibytes, shape_words
 from tools.terminal import say
+
+if TYPE_CHECKING:
+    from engines.cache.manifest import Manifest
 
 STYLES = {"valid": "green", "unverified": "yellow", "elsewhere": "dim"}
 INDENT = 15
@@ -72,9 +78,8 @@ def clean(
         _ask(cache)
     removed = cache.clean(present(_models(cache)), everything=everything)
     console = Console(highlight=False)
-    for file in removed:
-        if file.path.suffix != MANIFEST:  # which goes with its engine
-            console.print(f"{file.path.name}: {file.why}", markup=False)
+    for (_, why), files in groupby(removed, key=lambda file: (file.path.stem, file.why)):  # an engine has two
+        console.print(f"{', '.join(file.path.name for file in files)}: {why}", markup=False)
     freed = sum(file.bytes for file in removed)
     say(f"{counted(len(removed), 'file')} deleted, {freed:,} bytes ({mebibytes(freed)}), in {cache.folder}")
 
@@ -105,23 +110,55 @@ def _entries(cache: EngineCache) -> list[Listed]:
 def _models(cache: EngineCache) -> Iterator[str]:
     for path in cache.plans():
         with suppress(Damaged):
-            yield cache.manifest_of(path).model
+            yield cache.manifest_of(path).model_path
 
 
 def _matching(name: str, found: list[Listed]) -> list[Listed]:
-    """Return the engine whose file or name it is, or else all of a model.
+    """Return the engine whose file or name it is, or else all of a model, with those that are damaged.
 
     Raises:
         ConfigError: there is none.
     """
-    stem = Path(name).name.removesuffix(".plan").removesuffix(".json")
+    stem = _stem(name)
     for matches in (
         [each for each in found if each.path.stem == stem],
-        [each for each in found if each.manifest is not None and each.manifest.model == name],
+        [each for each in found if _is_of(name, each)],
     ):
         if matches:
             return matches
     raise ConfigError(f"no engine is compiled that is called {name!r}, nor of such a model: see frameloom engines list")
+
+
+def _stem(name: str) -> str:
+    return Path(name).name.removesuffix(PLAN).removesuffix(MANIFEST)
+
+
+def _is_of(model: str, listed: Listed) -> bool:
+    """Whether an engine is of a model; where it is damaged, its name has to tell."""
+    if listed.manifest is not None:
+        return listed.manifest.model == model
+    return (
+        re.fullmatch(rf"{re.escape(model)}-(tensorrt|tensorrt-rtx|{CALIBRATED})-[a-z0-9]+-\w+", listed.path.stem)
+        is not None
+    )
+
+
+def plan_called(name: str) -> Manifest | None:
+    """Return the manifest of the plan whose name or file it is; None: there is none.
+
+    Raises:
+        ConfigError: it is no plan that could be run.
+    """
+    cache, stem = EngineCache(), _stem(name)
+    if cache.plan_path(stem) not in cache.plans():
+        return None
+    try:
+        manifest = cache.manifest_of(cache.plan_path(stem))
+    except Damaged as error:
+        raise ConfigError(f"{error}; `frameloom engines clean` deletes it, and a run builds it again") from error
+    if manifest.backend == CALIBRATED:
+        raise ConfigError(f"{stem} is an int8 network, not an engine: name the engine, or its model")
+    return manifest
 
 
 def _table(found: list[Listed]) -> Table:

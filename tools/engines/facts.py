@@ -26,6 +26,8 @@ def facts(listed: Listed) -> Facts:
 
 def _of_manifest(manifest: Manifest) -> Facts:
     yield "model", manifest.model
+    if manifest.model_path:
+        yield "model file", manifest.model_path
     yield "model sha256", manifest.model_sha256
     yield "backend", f"{manifest.backend} {manifest.version}"
     yield "precision", manifest.precision

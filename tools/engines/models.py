@@ -6,10 +6,14 @@ the frames, which nobody has seen yet, so it is built for the usual ones, of 16:
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from engines.errors import EngineBuildError, UnknownHead
+import numpy as np
+
+from engines.engine import EngineOptions, open_engine
+from engines.errors import EngineBuildError, ModelError, UnknownHead
 from engines.spec import InputSpec
 from engines.zoo import Zoo
 from pipeline.assemble import find_model, smaller_model
@@ -19,13 +23,13 @@ from pipeline.errors import ConfigError
 from pipeline.infer import detector, face_finder
 from pipeline.infer.decisions import judge_of
 from pipeline.infer.face_points import INPUT
+from pipeline.infer.sized_engines import declared_size
 from pipeline.postprocess import heads
 from tools.terminal import download_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from engines.engine import EngineOptions
     from engines.spec import ModelSpec
     from engines.trust.parity import Judge
     from pipeline.config.settings import Settings
@@ -60,13 +64,14 @@ def named(names: Sequence[str], settings: Settings, input_size: Size | None) -> 
         input_size: height and width; None: what the settings, the model and its task say.
 
     Raises:
-        ModelError: one is nowhere, damaged, or leaves its input size open.
+        ModelError: one is nowhere, damaged, or runs at another size only.
     """
     zoo, options = Zoo.load(), engine_options(settings.engine)
     for name in names:
         with download_progress(name) as progress:
             spec = zoo.spec(name, progress=progress)
         size = input_size or (settings.detect.input_size if spec.task == "detect" else None)
+        _refuse_other_size(spec, size)
         spec, note = _recognised(spec, size)
         yield _wanted(spec, replace(options, input_size=size or _usual_size(spec, settings)), note)
 
@@ -120,6 +125,38 @@ def _wanted(spec: ModelSpec, options: EngineOptions, note: str = "") -> Wanted:
     """Return what a run opens: a detector of objects lets the GPU choose among its rows."""
     candidates = heads.candidates(spec.head) if spec.task == "detect" else None
     return Wanted(spec, replace(options, candidates=candidates), note)
+
+
+def _refuse_other_size(spec: ModelSpec, size: Size | None) -> None:
+    """Refuse a size that the file's input can be given, but nothing behind it: compilers say so at great length.
+
+    Detectors are tried. Models for cuts of one size, such as faces, may run at another, but mean nothing there. Face
+    finders get their own size where they are opened.
+
+    Raises:
+        ModelError: with the size that the file is for.
+    """
+    own = declared_size(spec)
+    if size is None or own is None or own == size or spec.task == "face-detect":
+        return
+    if spec.task == "detect" and (_runs_at(spec, size) or not _runs_at(spec, own)):
+        return
+    height, width = size
+    raise ModelError(
+        f"{spec.path.name} only runs at {own[0]}x{own[1]}, the size in the file, not at {height}x{width}: leave the "
+        "size out, or export the model for another"
+    )
+
+
+def _runs_at(spec: ModelSpec, size: Size) -> bool:
+    """Whether ONNX Runtime can run the file on a picture of that size."""
+    options = EngineOptions(backend="onnxruntime", precision="fp32", requests=1, input_size=size)
+    try:
+        with closing(open_engine(spec, options)) as engine:
+            engine.infer(np.zeros((1, *size, 3), np.uint8))
+    except Exception:  # onnxruntime's exceptions share no public base
+        return False
+    return True
 
 
 def _recognised(spec: ModelSpec, size: Size | None) -> tuple[ModelSpec, str]:

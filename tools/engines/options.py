@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from engines.cuda.driver import DEVICES
 from pipeline.config.load import Override, load_settings, parse_set
 from pipeline.errors import ConfigError
 
@@ -22,7 +23,8 @@ SetsOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any other key of the configuration.")
 ]
 BatchOption = Annotated[
-    int | None, typer.Option(min=1, help="Most pictures at once. Default: the configuration's, else what suits it.")
+    int | None,
+    typer.Option(min=1, max=256, help="Most pictures at once. Default: the configuration's, else what suits it."),
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="Which GPU, such as cuda:1. Default: the first.")]
 InputSizeOption = Annotated[
@@ -40,10 +42,14 @@ def settings_of(config: Path | None, sets: Sequence[str] | None, engine: Mapping
         engine: values of options that stand for `engine.NAME`; None where the option was not given.
 
     Raises:
-        ConfigError: the file or an option is wrong.
+        ConfigError: the file or an option is wrong, or the device is neither a GPU nor the CPU.
     """
     overrides = [Override(f"engine.{key}", value, f"--{key}") for key, value in engine.items() if value is not None]
-    return load_settings(config, [*overrides, *(parse_set(text) for text in sets or ())]).settings
+    settings = load_settings(config, [*overrides, *(parse_set(text) for text in sets or ())]).settings
+    device = settings.engine.device
+    if device.lower() != "cpu" and DEVICES.fullmatch(device.strip().lower()) is None:
+        raise ConfigError(f"engine.device: {device!r} is no device: say auto, cpu, or a GPU's index such as cuda:1")
+    return settings
 
 
 def input_size_of(text: str | None) -> tuple[int, int] | None:

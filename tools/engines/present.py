@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.cache.validity import Present, PresentGpu
@@ -9,14 +11,13 @@ from engines.cuda.driver import driver
 from engines.errors import BackendUnavailable, ModelError
 from engines.model_files import sha256_of
 from engines.tensorrt.flavour import MODULES, find_flavour
-from engines.zoo import Zoo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
 def present(models: Iterable[str]) -> Present:
-    """Return installed backends, GPUs, and the sha256 of those of `models` that the zoo knows and finds."""
+    """Return installed backends, GPUs, and the sha256 of the files of `models`, paths, that are there."""
     versions: dict[str, str] = {}
     for backend in MODULES:
         try:
@@ -28,12 +29,9 @@ def present(models: Iterable[str]) -> Present:
 
 
 def _hashes(models: Iterable[str]) -> dict[str, str]:
-    zoo, hashes = Zoo.load(), {}
-    for name in set(models):
-        try:
-            path = zoo.locate(name) if name in zoo else None
-        except ModelError:  # a damaged file is told by `frameloom models check`
-            path = None
-        if path is not None:
-            hashes[name] = sha256_of(path)
+    hashes = {}
+    for model in set(models):
+        with suppress(OSError, ModelError):  # a file that cannot be read says nothing of its engines
+            if Path(model).is_file():
+                hashes[model] = sha256_of(Path(model))
     return hashes

@@ -1,10 +1,16 @@
-"""`frameloom engines verify`: does a compiled engine still say what its ONNX file says?"""
+"""`frameloom engines verify`: does a compiled engine still say what its ONNX file says?
+
+An engine of the cache is opened as a run would open it: by its model and its settings, which its name stands for.
+"""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic_core import to_json
 from rich.console import Console
 from rich.table import Table
 
@@ -12,6 +18,7 @@ from engines.engine import Backend, open_engine
 from engines.spec import Precision
 from engines.trust.parity import Bounds, ParityReport, bounds_for, compare
 from engines.trust.reference import PlainFile
+from tools.engines.cached import JsonOption, plan_called
 from tools.engines.models import named
 from tools.engines.options import (
     BatchOption,
@@ -26,7 +33,9 @@ from tools.engines.pictures import DEFAULT_CLIP, batches, places_for, sample
 
 
 def verify(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a known model, or an ONNX file.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|NAME", help="Known model, ONNX file, or name of a compiled engine.")
+    ],
     config: ConfigOption = None,
     backend: Annotated[Backend | None, typer.Option(help="What runs the model.")] = None,
     precision: Annotated[Precision | None, typer.Option(help="What it computes in.")] = None,
@@ -39,11 +48,18 @@ def verify(
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="How many pictures, spread evenly.")] = 50,
     set_: SetsOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Compare an engine with the unchanged ONNX file in fp32, on real pictures; exit 1 if it is out of bounds."""
-    given = {"backend": backend, "precision": precision, "batch": batch, "device": device}
+    given: dict[str, object] = {"backend": backend, "precision": precision, "batch": batch, "device": device}
+    size, plan = input_size_of(input_size), plan_called(model)
+    if plan is not None:
+        built = {name: getattr(plan, name) for name in ("backend", "precision", "batch")}
+        given = {name: built.get(name) if value is None else value for name, value in given.items()}
+        model = plan.model_path if Path(plan.model_path).is_file() else plan.model
+        size = size or plan.input_size
     settings = settings_of(config, set_, given)
-    (wanted,) = named([model], settings, input_size_of(input_size))
+    (wanted,) = named([model], settings, size)
     spec, note, console = wanted.spec, wanted.note, Console(highlight=False)
     is_encoder = spec.encoder is not None
     places = places_for(images, spec.task)
@@ -56,14 +72,18 @@ def verify(
         engine.close()
     info = engine.describe()
     bounds = bounds_for(info.precision)
-    console.print(str(info), markup=False)
-    print_report(report, bounds, console)
     if report.decisions is not None and not report.decisions.reference:
         note = "no box was found in any picture, so decisions were not tested: give --images with objects"
     elif decide is None and not is_encoder and not note:
         note = f"{spec.name} finds no boxes ({spec.task}): only its tensors were compared"
-    if note:
-        console.print(f"note: {note}", markup=False, style="yellow")
+    if json:
+        answer = {"engine": asdict(info), "report": report.as_dict(), "failures": report.failures(bounds)}
+        console.print_json(to_json(answer, inf_nan_mode="null").decode())
+    else:
+        console.print(str(info), markup=False)
+        print_report(report, bounds, console)
+        if note:
+            console.print(f"note: {note}", markup=False, style="yellow")
     report.require(bounds, f"{spec.name} on {info.backend} in {info.precision}")
 
 

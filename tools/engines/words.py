@@ -31,8 +31,8 @@ def age(built_at: datetime, now: datetime | None = None) -> str:
 
 def shape_words(manifest: Manifest) -> str:
     """Return the input's height and width, and how many pictures at once: 416x416, up to 8."""
-    size = manifest.input_size
-    shape = f"{size[0]}x{size[1]}" if size else "the file's size"
+    height, width = manifest.input_size
+    shape = f"{height}x{width}"
     return f"{shape}, up to {manifest.batch}" if manifest.batch > 1 else shape
 
 

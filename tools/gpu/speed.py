@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engines.cuda.choose import open_cuda
-from engines.engine import CutsFrames
-from engines.tensorrt.engine import LANES
+from engines.engine import GPU_REQUESTS, CutsFrames
 from engines.tensorrt.loaded_plan import LoadedPlan
 from engines.tensorrt.order import Order, recipe_for
 from engines.tensorrt.workshop import obtain
@@ -195,7 +194,7 @@ class Bench:
         with self._cuda() as cuda, ExitStack() as opened:
             plan = LoadedPlan(self._detector.spec, entry.plan, self._flavour)
             opened.callback(plan.release)
-            lanes = options.requests or LANES
+            lanes = options.requests or GPU_REQUESTS
 
             def fps(count: int, graphs: bool) -> float:
                 pictures = self._cut(plan.input_size, count)

@@ -1,5 +1,6 @@
 // How OpenCV resizes 8-bit pictures (`cv::resize`, INTER_LINEAR), to the last bit: pixel centres, weights of 11 bits, and
 // its own rounding. Within 1/255 would not do for YUV: a blue difference that is off by one is blue that is off by two.
+// So a BGR picture is OpenCV's; one made of YUV is within 1/255, for the matrix after this is rounded in another order.
 // No includes, so that NVRTC needs no folder; the double operations are named so that no compiler fuses them.
 
 struct Tap {

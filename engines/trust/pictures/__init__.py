@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from engines.engine import Uncut
 from engines.errors import ModelError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from engines.engine import Batch
     from engines.spec import InputSpec, ModelSpec
 
@@ -27,6 +31,60 @@ AROUND_A_FACE = 1.1
 """Side of an encoder's square input, in heights of the face's box: about what alignment gives."""
 FEW = 9
 """Pictures for models whose outputs are compared value by value: each has as much to say as any other."""
+Y, UV = 255 / 219, 255 / 224
+TO_BGR = np.array(
+    [
+        [Y, 1.772 * UV, 0, -16 * Y - 128 * 1.772 * UV],
+        [Y, -0.344136 * UV, -0.714136 * UV, -16 * Y + 128 * (0.344136 + 0.714136) * UV],
+        [Y, 0, 1.402 * UV, -16 * Y - 128 * 1.402 * UV],
+    ],
+    np.float32,
+)
+"""What takes (Y, U, V, 1) in 0..255 to B, G and R. Source: ITU-R BT.601-7, limited range."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Whole pictures, for an engine that cuts its input out of them."""
+
+    uncut: tuple[Uncut, ...]
+    cut: Batch
+    """What it is to see: N x H x W x 3 uint8 BGR."""
+
+
+def frames_for(spec: ModelSpec, size: tuple[int, int]) -> dict[str, Frames]:
+    """Return whole pictures by their layout: `BGR`, and planes as video has them, `I420`.
+
+    Args:
+        spec: the model; one that sees cut-out faces never gets a whole picture: there are none for it.
+        size: height and width of its input.
+    """
+    if spec.encoder is not None or spec.input.crop is not None:
+        return {}
+    each = [_load(path) for path in _by_turns()]
+    return {"BGR": _frames([(bgr,) for bgr in each], size, spec.input, None),
+            "I420": _frames([_planes(bgr) for bgr in each], size, spec.input, TO_BGR)}  # fmt: skip
+
+
+def _frames(
+    pictures: list[tuple[Batch, ...]], size: tuple[int, int], how: InputSpec, to_bgr: npt.NDArray[np.float32] | None
+) -> Frames:
+    uncut, cut = [], []
+    for planes in pictures:
+        content, offset = _place(planes[0], size, how)
+        uncut.append(Uncut(planes, content, offset, how.pad, to_bgr))
+        resized = [_resized(plane, content) for plane in planes]
+        bgr = resized[0] if to_bgr is None else np.asarray(cv2.transform(cv2.merge(resized), to_bgr), np.uint8)
+        cut.append(_laid(bgr, offset, size, how))
+    return Frames(tuple(uncut), np.stack(cut))
+
+
+def _planes(bgr: Batch) -> tuple[Batch, ...]:
+    """Return Y, U and V of 4:2:0; an odd last row or column is left out."""
+    height, width = bgr.shape[0] // 2 * 2, bgr.shape[1] // 2 * 2
+    whole = np.asarray(cv2.cvtColor(bgr[:height, :width], cv2.COLOR_BGR2YUV_I420), np.uint8)
+    u, v = whole[height:].reshape(2, height // 2, width // 2)
+    return whole[:height], u, v
 
 
 def cut_for(spec: ModelSpec, size: tuple[int, int]) -> Batch:
@@ -75,14 +133,25 @@ def _around(picture: Batch, face: tuple[int, int, int, int], times: float) -> Ba
 
 def _fitted(picture: Batch, size: tuple[int, int], how: InputSpec) -> Batch:
     """Lay a picture into a model's input."""
+    content, offset = _place(picture, size, how)
+    return _laid(_resized(picture, content), offset, size, how)
+
+
+def _place(picture: Batch, size: tuple[int, int], how: InputSpec) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return height and width of a picture inside a model's input, and its top and left."""
     if how.fit == "stretch":
-        return _resized(picture, size)
+        return size, (0, 0)
     scale = min(size[0] / picture.shape[0], size[1] / picture.shape[1])
-    height, width = (max(1, min(limit, round(side * scale))) for side, limit in zip(picture.shape, size, strict=False))
+    height, width = (
+        max(1, min(limit, round(side * scale))) for side, limit in zip(picture.shape[:2], size, strict=True)
+    )
     centred = how.fit == "letterbox-centre"
-    top, left = ((size[0] - height) // 2, (size[1] - width) // 2) if centred else (0, 0)
+    return (height, width), ((size[0] - height) // 2, (size[1] - width) // 2) if centred else (0, 0)
+
+
+def _laid(bgr: Batch, offset: tuple[int, int], size: tuple[int, int], how: InputSpec) -> Batch:
     laid = np.full((*size, 3), how.pad, np.uint8)
-    laid[top : top + height, left : left + width] = _resized(picture, (height, width))
+    laid[offset[0] : offset[0] + bgr.shape[0], offset[1] : offset[1] + bgr.shape[1]] = bgr
     return laid
 
 

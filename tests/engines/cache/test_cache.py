@@ -23,10 +23,12 @@ from engines.cache.file_lock import locked
 from engines.cache.folder import Damaged
 from engines.cache.manifest import CALIBRATED, Key, key_of
 from engines.cache.validity import Present, PresentGpu
+from engines.cuda.driver import Gpu
 from engines.engine import Candidates
-from engines.errors import EngineBuildError
+from engines.errors import EngineBuildError, ModelError
 from engines.spec import InputSpec, ModelSpec
-from engines.tensorrt.recipe import Recipe
+from engines.tensorrt.recipe import VERSION, Recipe
+from tests.engines.onnx_files import identity, spec_of
 
 PLAN = b"a plan" * 1000
 GPU: dict[str, Any] = {"gpu": "NVIDIA RTX 4090", "compute_capability": "8.9", "driver": "580.65.06"}
@@ -90,7 +92,7 @@ def test_an_empty_cache_has_nothing_and_no_problem(cache: EngineCache) -> None:
         ({"version": "10.14.0"}, "by tensorrt 10.13.3, and 10.14.0 is installed"),
         ({"gpu": "NVIDIA H200", "compute_capability": "9.0"}, r"NVIDIA RTX 4090 .*8.9.* this is NVIDIA H200 \(9.0\)"),
         ({"driver": "590.10"}, "with driver 580.65.06, which is now 590.10"),
-        ({"recipe": 99}, "by recipe 1, which is now 99"),
+        ({"recipe": 99}, f"by recipe {VERSION}, which is now 99"),
         ({"system": "Linux aarch64"}, "on Linux x86_64, and this is Linux aarch64"),
         ({"std": (255.0, 255.0, 255.0)}, r"of std \(1.0, 1.0, 1.0\), which is now \(255.0, 255.0, 255.0\)"),
         ({"colour": "bgr"}, "of colour rgb, which is now bgr"),
@@ -140,6 +142,33 @@ def test_an_engine_with_other_settings_is_no_problem_and_no_substitute(cache: En
 
 def test_the_size_that_a_model_has_anyway_is_the_same_engine() -> None:
     assert a_key(recipe=Recipe(batch=8, input_size=(416, 416)), **GPU) == on_gpu()
+
+
+def test_the_size_that_only_the_file_says_is_the_same_engine_as_when_it_is_asked_for(tmp_path: Path) -> None:
+    spec = spec_of(identity(tmp_path, ("n", 3, 64, 96)))
+    assert spec.input.height is None
+    keys = [key_of(spec, Recipe(input_size=size), "tensorrt", "10") for size in (None, (64, 96))]
+    assert keys[0] == keys[1]
+    assert keys[0].input_size == (64, 96)
+    spec = spec_of(identity(tmp_path, ("n", 3, "h", "w")))
+    with pytest.raises(ModelError, match="leaves its input size open"):
+        key_of(spec, Recipe(), "tensorrt", "10")
+
+
+@pytest.mark.parametrize("there", [(), ("8.6",), GPU], ids=str)
+def test_what_is_for_other_gpus_is_no_problem_where_one_is_built_for_some(cache: EngineCache, there: Any) -> None:
+    put(cache, on_gpu() if there is GPU else a_key(recipe=Recipe(batch=8, compute_capabilities=there)))
+    wanted = a_key(version="11", recipe=Recipe(batch=8, compute_capabilities=("8.9", "12.0")))
+    assert cache.find(wanted).entry is None
+    assert cache.find(wanted).problem is None
+
+
+def test_an_int8_engine_belongs_to_one_calibration(cache: EngineCache) -> None:
+    put(cache, on_gpu(precision="int8", calibrated_sha256="c" * 64))
+    assert cache.find(on_gpu(precision="int8", calibrated_sha256="c" * 64)).entry is not None
+    found = cache.find(on_gpu(precision="int8", calibrated_sha256="d" * 64))
+    assert found.entry is None
+    assert str(found.problem).endswith("was built of a network that was calibrated on other pictures")
 
 
 def test_working_space_is_remembered_and_makes_no_other_engine(cache: EngineCache) -> None:
@@ -230,6 +259,15 @@ def linked_plan(path: Path) -> None:
     path.symlink_to(path.parent.parent / "elsewhere")
 
 
+def plan_that_is_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def manifest_that_is_a_pipe(path: Path) -> None:
+    plan_that_is_a_pipe(path.with_suffix(".json"))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -243,6 +281,8 @@ def linked_plan(path: Path) -> None:
         (manifest_of_the_future, "is no manifest: quantum"),
         (edited_manifest, "is the manifest of yolox-nano-tensorrt-fp16-"),
         (linked_plan, "cannot be read: "),
+        (plan_that_is_a_pipe, "cannot be read: it is no regular file"),
+        (manifest_that_is_a_pipe, "its manifest .*: it is no regular file"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )  # fmt: skip
@@ -261,6 +301,62 @@ def test_what_is_not_whole_is_never_used_and_the_reason_is_said(
     entry = cache.find(on_gpu()).entry
     assert entry is not None
     assert entry.plan == b"new"
+
+
+# ---- other users
+
+
+@pytest.mark.parametrize("file", ["plan", "manifest"])
+def test_what_another_user_has_put_there_is_not_used(
+    cache: EngineCache, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    path = put(cache, on_gpu())
+    theirs = (path if file == "plan" else path.with_suffix(".json")).stat().st_ino
+    fstat = os.fstat
+
+    def of_somebody(descriptor: int) -> Any:
+        status = fstat(descriptor)
+        fields = list(status)
+        fields[4] = 12345 if status.st_ino == theirs else status.st_uid
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "fstat", of_somebody)
+    found = cache.find(on_gpu())
+    assert found.entry is None
+    assert "it belongs to user 12345, neither to you nor to root" in str(found.problem)
+    assert [each.verdict.word for each in cache.entries()] == ["damaged"]
+
+
+def test_a_new_folder_is_its_users_alone(cache: EngineCache) -> None:
+    put(cache, on_gpu())
+    assert cache.folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777], ids=oct)
+def test_a_folder_that_others_may_write_is_not_used(cache: EngineCache, mode: int) -> None:
+    entry = cache.entry(on_gpu(), PLAN)
+    put(cache, on_gpu())
+    cache.folder.chmod(mode)
+    uses: list[Callable[[], Any]] = [
+        lambda: cache.find(on_gpu()),
+        lambda: cache.find_portable(on_gpu()),
+        lambda: cache.keep(entry),
+        lambda: cache.kernels(entry, Gpu(0, "any", "8.9", 1, "1")),
+        lambda: cache.timing_cache(on_gpu()),
+    ]
+    for use in uses:
+        with pytest.raises(EngineBuildError, match=f"other users may write .*: chmod 700 {cache.folder}"):
+            use()
+    cache.folder.chmod(0o755)
+    for use in uses:
+        use()
+
+
+def test_a_folder_of_another_user_is_not_used(cache: EngineCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(cache, on_gpu())
+    monkeypatch.setattr("engines.cache.folder.trusted_users", lambda: (12345, 12345))
+    with pytest.raises(EngineBuildError, match=f"belongs to user {os.geteuid()}, who could put engines there"):
+        cache.find(on_gpu())
 
 
 # ---- processes
@@ -364,7 +460,7 @@ def test_threads_of_one_process_wait_for_each_other_too(tmp_path: Path, caplog: 
     thread = threading.Thread(target=first)
     thread.start()
     assert held.wait(10)
-    with caplog.at_level(logging.WARNING), locked(tmp_path / "a.lock", "works"):
+    with caplog.at_level(logging.WARNING), locked(tmp_path / "a.lock", "stores something else"):
         order.append("second")
     thread.join()
     assert order == ["first", "second"]
@@ -481,20 +577,29 @@ def listed(cache: EngineCache, present: Present) -> dict[str, str]:
         (on_gpu(), {"state": "refused", "refusal": "the largest error is 9"}, "refused: the largest error is 9"),
         (on_gpu(driver="570.1"), {"state": "verified"}, "stale: .*driver 570.1, which is 580.65.06 now"),
         (on_gpu(version="10.0"), {"state": "verified"}, "stale: .*tensorrt 10.0, and 10.13.3 is installed"),
-        (on_gpu(recipe=0), {"state": "verified"}, "stale: .*recipe 0, which is 1 now"),
-        (on_gpu(model_sha256="b" * 64), {}, f"stale: .*sha256 {'b' * 64}, and has {'a' * 64} now"),
+        (on_gpu(recipe=0), {"state": "verified"}, f"stale: .*recipe 0, which is {VERSION} now"),
+        (
+            on_gpu(model_sha256="b" * 64),
+            {"model_path": "/m.onnx"},
+            f"stale: .*/m.onnx .*{'b' * 64}, and has {'a' * 64} ",
+        ),
+        (on_gpu(model_sha256="b" * 64), {"model_path": "/my/yolox-nano.onnx"}, "unverified: "),
+        (on_gpu(gpu="NVIDIA H200", version="9.0", driver="1"), {}, "elsewhere: it is for NVIDIA H200"),
+        (a_key(version="9.0", recipe=Recipe(compute_capabilities=("12.0",))), {}, "elsewhere: .*capability 12.0"),
+        (a_key(version="9.0", recipe=Recipe(compute_capabilities=("8.9",))), {}, "stale: .*tensorrt 9.0, and 10.13.3"),
         (on_gpu(gpu="NVIDIA H200", compute_capability="9.0"), {}, r"elsewhere: .*NVIDIA H200; .*RTX 4090 \(8.9\)"),
         (on_gpu(backend="tensorrt-rtx", version="1.7"), {}, "elsewhere: tensorrt-rtx 1.7 is not installed here"),
         (on_gpu(system="Linux aarch64", version="1"), {}, "elsewhere: it is for Linux aarch64"),
         (a_key(recipe=Recipe(compute_capabilities=("8.6", "8.9"))), {}, "unverified: "),
         (a_key(recipe=Recipe(compute_capabilities=("12.0",))), {}, "elsewhere: .*compute capability 12.0"),
         (a_key(CALIBRATED, ""), {}, "valid: "),
+        (a_key(CALIBRATED, "").model_copy(update={"system": "any"}), {}, "valid: "),
     ],
     ids=str,
 )
 def test_the_list_judges_by_the_present(cache: EngineCache, key: Key, more: dict[str, Any], verdict: str) -> None:
     put(cache, key, **more)
-    [each] = cache.entries(Present({"tensorrt": "10.13.3"}, (HERE,), {"yolox-nano": "a" * 64}))
+    [each] = cache.entries(Present({"tensorrt": "10.13.3"}, (HERE,), {"/m.onnx": "a" * 64, "yolox-nano": "a" * 64}))
     assert re.match(verdict, f"{each.verdict.word}: {each.verdict.reason}")
     assert each.bytes > len(PLAN)
 
@@ -535,6 +640,33 @@ def test_clean_deletes_what_nobody_can_use_and_says_what_and_how_much(cache: Eng
     assert {file.name for file in cache.folder.iterdir()} == left
     cache.clean(everything=True)
     assert {file.name for file in cache.folder.iterdir()} == {"my-notes.txt"}
+
+
+def test_clean_goes_on_beside_what_is_no_file_and_says_so_once(
+    cache: EngineCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    stale = put(cache, on_gpu(driver="570.1"))
+    locked_by_a_folder = put(cache, on_gpu(driver="560.1"))
+    folders = ["a.plan", "b.json", "c.kernels", ".d.lock", ".e.plan.unfinished", f".{locked_by_a_folder.stem}.lock"]
+    for name in folders:
+        (cache.folder / name).mkdir()
+    with caplog.at_level(logging.WARNING):
+        removed = cache.clean(Present({}, (HERE,)))
+    assert {each.path.name for each in removed} == {stale.name, stale.with_suffix(".json").name}
+    assert sorted(record.getMessage() for record in caplog.records) == sorted(
+        f"{cache.folder / name} is no file, and stays as it is" for name in folders
+    )
+    assert {file.name for file in cache.folder.iterdir() if file.is_dir()} == set(folders)
+
+
+def test_clean_deletes_measurements_that_a_killed_process_has_half_written(cache: EngineCache) -> None:
+    path = put(cache, on_gpu(model="my.timing"), state="verified")
+    whole = cache.folder / "tensorrt-10-0a.timing"
+    torn = [cache.folder / ".tensorrt-10-0a.timing.unfinished", cache.folder / "tensorrt-10-0a.timingab12_cd3"]
+    for file in (whole, *torn):
+        file.write_bytes(b"measured")
+    assert sorted(each.path for each in cache.clean()) == sorted(torn)
+    assert sorted(cache.folder.iterdir()) == sorted([path, path.with_suffix(".json"), whole])
 
 
 def test_clean_leaves_alone_what_is_being_built(cache: EngineCache) -> None:

@@ -104,6 +104,18 @@ def test_a_link_is_not_followed(cache: EngineCache, tmp_path: Path, caplog: pyte
     assert "cannot be read, so kernels are compiled again" in caplog.text
 
 
+def test_those_of_another_user_are_not_used(
+    cache: EngineCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    entry = stored(cache)
+    mine = kept(cache, entry)
+    mine.write(b"kernels")
+    monkeypatch.setattr("engines.cache.whole_files.trusted_users", lambda: (12345, 12345))
+    with caplog.at_level(logging.INFO):
+        assert mine.read() == b""
+    assert "it belongs to user" in caplog.text
+
+
 def test_who_meets_another_that_writes_leaves_it_to_that_one(cache: EngineCache) -> None:
     entry = stored(cache)
     mine = kept(cache, entry)

@@ -82,7 +82,8 @@ def offset_of(target: Size, content: Size) -> Size:
     return (target[0] - content[0]) // 2, (target[1] - content[1]) // 3
 
 
-def check_bgr(cuda: Cuda, cases: list[tuple[Size, Size, Size]]) -> None:
+def check_bgr(cuda: Cuda, cases: list[tuple[Size, Size, Size]], most: int) -> None:
+    """Hold them against OpenCV's, from which no byte may be further than `most`."""
     letterbox = GpuLetterbox(cuda)
     for seed, (size, target, content) in enumerate(cases):
         picture = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
@@ -90,7 +91,7 @@ def check_bgr(cuda: Cuda, cases: list[tuple[Size, Size, Size]]) -> None:
         expected = plan.blank(114)
         plan.cut(Picture(bgr=picture), expected)
         got = cut(cuda, letterbox, [picture], size, Uncut((picture,), content, plan.offset, 114), target)
-        assert np.abs(got.astype(int) - expected).max() <= 1, (size, target, content)
+        assert np.abs(got.astype(int) - expected).max() <= most, (size, target, content)
 
 
 def check_yuv(cuda: Cuda, cases: list[tuple[Size, Size, Size]]) -> None:
@@ -108,11 +109,11 @@ def check_yuv(cuda: Cuda, cases: list[tuple[Size, Size, Size]]) -> None:
         assert np.abs(got.astype(int) - expected).max() <= 1, (size, target, content)
 
 
-def test_bgr_pictures_are_cut_as_opencv_does(cuda: Cuda) -> None:
-    check_bgr(cuda, [*SIZES, *random_cases(1, 60)])
+def test_bgr_pictures_are_cut_as_opencv_does_to_the_last_bit(cuda: Cuda) -> None:
+    check_bgr(cuda, [*SIZES, *random_cases(1, 60)], most=0)
 
 
-def test_yuv_planes_are_cut_as_opencv_does(cuda: Cuda) -> None:
+def test_yuv_planes_are_cut_as_opencv_does_within_one(cuda: Cuda) -> None:
     check_yuv(cuda, [*SIZES, *random_cases(2, 60)])
 
 
@@ -165,6 +166,6 @@ def test_on_a_real_gpu_the_letterbox_is_opencvs(choice: Choice) -> None:
     except BackendUnavailable as reason:
         pytest.skip(f"needs an NVIDIA GPU's library: {reason}")
     opened.activate()
-    check_bgr(opened, [*SIZES, *random_cases(1, 20)])
+    check_bgr(opened, [*SIZES, *random_cases(1, 20)], most=1)  # of another OpenCV, perhaps
     check_yuv(opened, [*SIZES, *random_cases(2, 20)])
     opened.close()

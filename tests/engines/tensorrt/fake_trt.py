@@ -80,6 +80,8 @@ class Knobs:
     """A reason for loading no plan."""
     validity: EngineValidity = EngineValidity.VALID
     diagnostics: int = 0
+    invalid_for: str = ""
+    """What it says of a plan that is not valid."""
     fail_run: str = ""
     """A reason for starting no run."""
     fail_capture: str = ""
@@ -168,6 +170,8 @@ class Runtime(_Counted):
 
 class RtxRuntime(Runtime):
     def get_engine_validity(self, plan: bytes) -> tuple[EngineValidity, int]:
+        if self.knobs.invalid_for:
+            self.logger.log(Severity.ERROR, self.knobs.invalid_for)
         return self.knobs.validity, self.knobs.diagnostics
 
 

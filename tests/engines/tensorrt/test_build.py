@@ -15,13 +15,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from engines.cache.file_lock import locked
 from engines.cuda import driver as cuda
 from engines.cuda.driver import Driver
 from engines.engine import Batch, Candidates
 from engines.errors import BackendUnavailable, EngineBuildError
 from engines.spec import ModelSpec
 from engines.tensorrt.build import build_plan
-from engines.tensorrt.flavour import Flavour, find_flavour
+from engines.tensorrt.flavour import Flavour, find_flavour, targets
 from engines.tensorrt.network import network_of
 from engines.tensorrt.recipe import PlanPrecision, Recipe
 from engines.zoo import Zoo
@@ -132,13 +133,24 @@ def test_a_plan_for_several_targets_is_another(rtx: Flavour, small: ModelSpec) -
     assert len(set(plans)) == len(sets)
 
 
-@pytest.mark.parametrize("wanted", ["9.0", "86", "sm_86", "CURRENT", ""])
+@pytest.mark.parametrize("wanted", ["9.0", "86", "sm_86", ""])
 def test_targets_that_it_does_not_know_are_refused_with_those_it_does(
     wanted: str, rtx: Flavour, small: ModelSpec
 ) -> None:
     words = rf"cannot build for compute capability {wanted}; it knows 7\.5, 8\.0, 8\.6, 8\.9, 12\.0, 12\.1"
     with pytest.raises(BackendUnavailable, match=words):
         build_plan(rtx, network_of(small, Recipe("fp32")), Recipe("fp32", compute_capabilities=("8.9", wanted)))
+
+
+def test_the_kind_of_the_gpu_at_hand_is_a_target_where_one_is_at_hand(
+    rtx: Flavour, small: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "driver", lambda: Driver("no NVIDIA driver is installed"))
+    with pytest.raises(BackendUnavailable, match="needs an NVIDIA GPU: no NVIDIA driver is installed"):
+        build_plan(rtx, network_of(small, Recipe("fp32")), Recipe("fp32", compute_capabilities=("current",)))
+    monkeypatch.setattr(cuda, "driver", lambda: Driver(None))
+    kinds = rtx.trt.ComputeCapability
+    assert targets(rtx, ("8.6", "current")) == [kinds.SM86, kinds.CURRENT]
 
 
 def test_progress_grows_to_the_end_and_is_in_words(rtx: Flavour, specs: dict[str, ModelSpec]) -> None:
@@ -216,6 +228,9 @@ def test_a_version_without_the_flag_for_recording_builds_without(rtx: Flavour, s
     assert told.of("set_flag") == []
 
 
+NOT_RECORDABLE = "BuilderFlag::kREQUIRE_USER_ALLOCATION is not compatible with networks that contain data-dependent"
+
+
 def test_what_cannot_be_built_to_be_recorded_is_built_without_and_that_is_said(
     rtx: Flavour, small: ModelSpec, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -225,7 +240,7 @@ def test_what_cannot_be_built_to_be_recorded_is_built_without_and_that_is_said(
     def refuse(network: Any, config: Any) -> Any:
         """As a network whose shapes depend on its data, of which TensorRT-RTX 1.7 parses none without a GPU."""
         if config.get_flag(flag):
-            told.made[0].log(rtx.trt.ILogger.Severity.ERROR, "shapes depend on data")
+            told.made[0].log(rtx.trt.ILogger.Severity.ERROR, NOT_RECORDABLE)
             return None
         return NotImplemented
 
@@ -235,7 +250,14 @@ def test_what_cannot_be_built_to_be_recorded_is_built_without_and_that_is_said(
     assert plan
     assert told.of("clear_flag") == [(flag,)]
     (line,) = caplog.messages
-    assert "CUDA graphs may be off: shapes depend on data" in line
+    assert f"CUDA graphs may be off: {NOT_RECORDABLE}" in line
+
+
+def test_what_cannot_be_built_at_all_is_tried_once(rtx: Flavour) -> None:
+    told = Told(rtx.trt)
+    with pytest.raises(EngineBuildError, match="no runners that implement it"):
+        build_plan(Flavour(rtx.backend, told.module, rtx.version), suppression(), Recipe())
+    assert len(told.of("build_serialized_network")) == 1
 
 
 @pytest.mark.parametrize(("precision", "cleared"), [("fp32", True), ("fp16", False)])
@@ -432,6 +454,17 @@ def test_what_a_build_measured_is_kept_for_the_next(rtx: Flavour, small: ModelSp
     assert module.offered == [b"", b" measured"]
     assert kept.read_bytes() == b" measured measured"
     assert list(kept.parent.iterdir()) == [kept]
+
+
+@pytest.mark.usefixtures("with_a_driver")
+def test_measurements_that_another_process_is_keeping_are_left_to_it(
+    rtx: Flavour, small: ModelSpec, tmp_path: Path
+) -> None:
+    kept = tmp_path / "tensorrt-11.4-ab.timing"
+    flavour = Flavour("tensorrt", Plain(rtx.trt, accepts=lambda _: True), "11.4")
+    with locked(tmp_path / ".tensorrt-11.4-ab.lock", "keeps them"):
+        build_plan(flavour, network_of(small, Recipe("fp32")), Recipe("fp32"), timing_cache=kept)
+    assert list(tmp_path.glob("*.timing*")) == []
 
 
 @pytest.mark.usefixtures("with_a_driver")

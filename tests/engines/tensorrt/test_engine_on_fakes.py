@@ -18,13 +18,15 @@ import engines.cuda.driver
 import engines.tensorrt.graphs
 from engines.cache.kept_kernels import KeptKernels
 from engines.cuda.driver import Driver
-from engines.engine import Candidates, EngineOptions
+from engines.cuda.layer import Choice
+from engines.engine import Candidates, EngineOptions, Outputs
 from engines.errors import BackendUnavailable, DeviceLost, EngineError, EngineStale
 from engines.spec import ModelSpec
 from engines.tensorrt.engine import TensorRTEngine
-from engines.tensorrt.flavour import find_flavour
+from engines.tensorrt.flavour import TensorRTBackend, find_flavour
+from engines.tensorrt.lane import Lane
 from engines.trust.reference import PlainFile
-from tests.engines.cuda.fake_driver import exhaust, fake_gpu  # noqa: F401
+from tests.engines.cuda.fake_driver import FakeGpu, exhaust, fake_gpu, fake_gpus  # noqa: F401
 from tests.engines.cuda.fake_gpu import CAPTURE_INVALIDATED, OUT_OF_MEMORY, CudaError
 from tests.engines.onnx_files import identity, spec_of, value
 from tests.engines.tensorrt import fake_trt
@@ -83,6 +85,14 @@ def test_only_candidates_are_copied_back_by_submit(fakes: Fakes, shared: Path, m
     assert sizes == [50 * 85 * 4, 50 * 8]
     engine.infer(noise(1, 416, 416, 3))
     assert sizes[2:] == [3549 * 85 * 4]
+
+
+def test_a_plan_without_candidates_gives_whole_outputs_also_to_who_asks_for_candidates(
+    fakes: Fakes, pixels: ModelSpec
+) -> None:
+    wanted = Candidates(classes=5)  # which a picture has none of: the network is made without
+    engine = fakes.open(pixels, candidates=wanted)
+    check(engine, 1)
 
 
 def downloads(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -173,10 +183,70 @@ def test_a_lost_device_is_not_asked_for_its_kernels(rtx: Fakes, pixels: ModelSpe
     assert drawer.writes == 1
 
 
+def test_kernels_that_cannot_be_kept_do_not_stop_an_engine_from_being_closed(
+    rtx: Fakes, pixels: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawer = Drawer()
+    engine = opened(rtx, pixels, drawer)
+
+    def fail(content: bytes) -> None:
+        raise MemoryError("no room for a copy")
+
+    monkeypatch.setattr(drawer, "write", fail)
+    with pytest.raises(MemoryError, match="no room for a copy"):
+        engine.close()
+    engine.close()
+    assert_nothing_is_left(rtx)
+
+
 def test_plain_tensorrt_has_no_kernels_to_keep(graphs: Fakes, pixels: ModelSpec) -> None:
     drawer = Drawer()
     check(opened(graphs, pixels, drawer), 2)
     assert drawer.writes == 0
+
+
+# ---- who else uses CUDA on the same thread
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["nothing current", "another GPU current"])
+@pytest.mark.parametrize(("choice", "backend"), FAKES, ids="-".join)
+def test_every_call_leaves_the_context_of_the_thread_as_it_was(
+    fake_gpus: list[FakeGpu],  # noqa: F811
+    choice: Choice,
+    backend: TensorRTBackend,
+    others: int,
+    pixels: ModelSpec,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without_letterbox(monkeypatch)
+    ours, theirs = fake_gpus
+    fakes = Fakes(ours, choice, backend)
+    torch = theirs.context if others else 0
+    theirs.set_current(torch)
+
+    def unchanged() -> bool:
+        return (ours.current_context(), theirs.current_context()) == (0, torch)
+
+    fakes.knobs.refuse = "Version tag does not match"
+    with pytest.raises(EngineStale):
+        fakes.open(pixels)
+    assert unchanged()
+    fakes.knobs.refuse = ""
+    engine = fakes.open(pixels, most=2)
+    assert unchanged()
+    pending = engine.submit(noise(3, 8, 6, 3))
+    assert unchanged()
+    pending.result()
+    assert unchanged()
+    fakes.knobs.fail_run = "a test"
+    for _ in range(2):
+        with pytest.raises(EngineError, match="a test"):
+            engine.infer(noise(1, 8, 6, 3))
+        assert unchanged()
+    engine.close()
+    assert unchanged()
+    assert fakes.knobs.wrong == []
+    theirs.set_current(0)
 
 
 # ---- waiting
@@ -207,6 +277,25 @@ def test_close_waits_for_what_is_in_flight(fakes: Fakes, pixels: ModelSpec) -> N
         assert closing.is_alive()
     ended(closing)
     np.testing.assert_array_equal(pending.result()["y"], as_planes(noise(1, 8, 6, 3)))
+
+
+def test_a_result_whose_waiting_was_interrupted_is_never_empty(
+    fakes: Fakes, pixels: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = fakes.open(pixels, requests=1)
+    pending = engine.submit(noise(1, 8, 6, 3))
+
+    def interrupted(lane: Lane) -> Outputs:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lane, "collect", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pending.result()
+    for _ in range(2):
+        with pytest.raises(EngineError, match="was interrupted"):
+            pending.result()
+    check(engine, 1)
 
 
 def ended(*threads: threading.Thread) -> None:
@@ -457,6 +546,35 @@ def test_a_plan_that_is_refused_is_stale_in_tensorrts_words(fakes: Fakes, pixels
     with pytest.raises(EngineStale, match=rf"plan of made is not accepted by {backend} .* build it again: .*239"):
         fakes.open(pixels)
     assert_nothing_is_left(fakes)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Error Code 2: OutOfMemory (Requested size was 8589934592 bytes.)",
+        "Error Code 1: Cuda Runtime (In allocate at x.cpp:7 (cudaError 2: out of memory))",
+        "Requested amount of GPU memory (8589934592 bytes) could not be allocated.",
+        "[engine.cpp] CUDA error 719 initializing the engine",
+    ],
+)
+def test_a_plan_that_cannot_be_loaded_for_the_gpus_sake_is_not_stale(
+    fakes: Fakes, pixels: ModelSpec, words: str
+) -> None:
+    """It would be built again, which takes minutes, and would end in the same."""
+    fakes.knobs.refuse = words
+    with pytest.raises(EngineError, match="cannot be loaded now, not enough GPU memory") as failure:
+        fakes.open(pixels)
+    assert not isinstance(failure.value, EngineStale)
+    assert words in str(failure.value)
+    assert_nothing_is_left(fakes)
+
+
+def test_a_plan_that_cannot_be_judged_for_the_gpus_sake_is_not_stale(rtx: Fakes, pixels: ModelSpec) -> None:
+    rtx.knobs.validity, rtx.knobs.invalid_for = EngineValidity.INVALID, "Cuda Runtime (cudaError 2: out of memory)"
+    with pytest.raises(EngineError, match="cannot be loaded now") as failure:
+        rtx.open(pixels)
+    assert not isinstance(failure.value, EngineStale)
+    assert_nothing_is_left(rtx)
 
 
 def test_a_damaged_plan_is_stale(fakes: Fakes, pixels: ModelSpec) -> None:

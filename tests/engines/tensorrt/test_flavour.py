@@ -21,6 +21,7 @@ from engines.tensorrt.flavour import (
     has_progress_monitor,
     has_targets,
     has_timing_cache,
+    refuses_recording,
 )
 
 
@@ -130,3 +131,18 @@ def test_the_size_of_memory_is_asked_for_as_each_version_wants() -> None:
     assert device_memory(types.SimpleNamespace(device_memory_size=7)) == 7
     assert device_memory(types.SimpleNamespace(device_memory_size_v2=9)) == 9
     assert device_memory(types.SimpleNamespace(device_memory_size=7, device_memory_size_v2=9)) == 9
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        ("BuilderFlag::kREQUIRE_USER_ALLOCATION is not compatible with networks that contain data-dependent", True),
+        ("Assertion !(mConfig.requireUserAllocation && !isStreamCapturable) failed.", True),
+        ("[NMS] has no runners that implement it", False),
+        ("Error Code 2: OutOfMemory (Requested allocation of 123 bytes failed)", False),
+    ],
+)
+def test_only_words_about_allocation_by_the_user_mean_that_a_plan_could_be_had_without(
+    words: str, refused: bool
+) -> None:
+    assert refuses_recording(words) == refused

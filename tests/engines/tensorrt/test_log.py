@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from typing import Any
 
 import pytest
 
-from engines.tensorrt.log import MOST_LINES, collecting_logger
+from engines.tensorrt.log import LATER_S, MOST_LINES, collecting_logger
 
 
 @pytest.fixture
@@ -73,6 +75,40 @@ def test_each_thread_hears_what_it_caused_and_all_what_tensorrts_own_threads_say
     asked.set()
     user.join()
     assert heard == ["theirs"]
+
+
+def test_a_thread_that_has_left_is_none_that_asks(trt: Any, log: Any) -> None:
+    """Its number may become that of a thread of TensorRT's own, whose lines everybody hears."""
+    error = trt.ILogger.Severity.ERROR
+
+    def come_and_go() -> None:
+        collecting_logger(trt)
+        log.log(error, "its own")
+        log.leave()
+        log.log(error, "of TensorRT, under the same number")
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    thread.join()
+    assert log.words() == "of TensorRT, under the same number"
+
+
+def test_a_ctrl_c_that_comes_while_tensorrt_logs_comes_again_when_it_is_done(
+    trt: Any, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where TensorRT calls, an exception would be dropped."""
+
+    def interrupted(severity: Any, line: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(log, "_note", interrupted)
+    builder = trt.Builder(log)
+    assert not trt.OnnxParser(builder.create_network(0), log).parse(b"not a model")
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(10)
+    monkeypatch.undo()
+    with contextlib.suppress(KeyboardInterrupt):  # one for each line
+        time.sleep(5 * LATER_S)
 
 
 def test_a_long_run_does_not_fill_memory(trt: Any, log: Any) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import Any
 
 import pytest
 
-from engines.tensorrt.monitor import OverallProgress
+from engines.tensorrt.monitor import OverallProgress, progress_monitor
 
 
 def test_a_phase_fills_a_step_of_the_one_around_it() -> None:
@@ -71,12 +72,15 @@ def test_several_threads_may_tell_at_once() -> None:
     assert told == sorted(told)
 
 
-def test_a_failure_to_show_it_does_not_reach_tensorrt(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", [OSError, SystemExit])
+def test_a_failure_to_show_it_does_not_reach_tensorrt(
+    kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     calls: list[str] = []
 
     def broken(name: str, _: float) -> None:
         calls.append(name)
-        raise OSError("the terminal is gone")
+        raise kind("the terminal is gone")
 
     overall = OverallProgress(broken)
     with caplog.at_level(logging.WARNING):
@@ -85,3 +89,14 @@ def test_a_failure_to_show_it_does_not_reach_tensorrt(caplog: pytest.LogCaptureF
         overall.end("build")
     assert calls == ["build"]
     assert "progress is no longer shown: the terminal is gone" in caplog.text
+
+
+@pytest.mark.parametrize("progress", [None, lambda *_: None])
+def test_a_build_that_is_cancelled_is_told_so_after_its_step(progress: Any) -> None:
+    cancelled = threading.Event()
+    monitor = progress_monitor(pytest.importorskip("tensorrt_rtx"), progress, cancelled)
+    monitor.phase_start("build", None, 3)
+    assert monitor.step_complete("build", 0)
+    cancelled.set()
+    assert not monitor.step_complete("build", 1)
+    monitor.phase_finish("build")

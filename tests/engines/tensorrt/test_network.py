@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from engines.candidates import CANDIDATES, ROWS
 from engines.engine import Batch, Candidates
-from engines.errors import EngineBuildError, ModelError
+from engines.errors import EngineBuildError
 from engines.graph import dimensions
 from engines.prepare import PICTURES
 from engines.spec import ModelSpec
@@ -98,9 +98,20 @@ def test_candidates_come_after_the_files_own_outputs(yolox: ModelSpec) -> None:
     assert outputs[CANDIDATES].dtype == np.float32
 
 
-def test_candidates_of_a_model_with_many_outputs_are_refused(yunet: ModelSpec) -> None:
-    with pytest.raises(ModelError, match="from one output"):
-        network_of(yunet, Recipe("fp32", candidates=Candidates(5)))
+def test_candidates_that_cannot_be_had_are_left_out_and_that_is_logged(
+    yunet: ModelSpec, yolox: ModelSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    for spec, candidates, why in (
+        (yunet, Candidates(5), "from one output"),
+        (yolox, Candidates(85), "85 columns"),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "engines.tensorrt.network"):
+            network = network_of(spec, Recipe("fp32", candidates=candidates))
+        assert network.SerializeToString() == network_of(spec, Recipe("fp32")).SerializeToString()
+        (line,) = caplog.messages
+        assert line.startswith(f"all outputs of {spec.name} are copied back from the GPU: ")
+        assert why in line
 
 
 def test_int8_without_pictures_is_refused(yolox: ModelSpec) -> None:

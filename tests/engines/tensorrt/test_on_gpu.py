@@ -1,4 +1,7 @@
-"""TensorRTEngine on a real GPU: what no fake can tell. `test_engine.py` and `test_engine_frames.py` run there, too."""
+"""TensorRTEngine on a real GPU: what no fake can tell. `test_engine.py` and `test_engine_frames.py` run there, too.
+
+The model is the zoo's, which is fetched, or found through FRAMELOOM_MIRROR; the pictures are those of the parity gate.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,8 +20,9 @@ from engines.spec import ModelSpec
 from engines.tensorrt.build import build_plan
 from engines.tensorrt.network import network_of
 from engines.tensorrt.recipe import PlanPrecision, Recipe
+from engines.trust.pictures import FOLDER
 from engines.trust.reference import PlainFile
-from tests.engines.onnx_files import spec_of
+from engines.zoo import Zoo
 from tests.engines.tensorrt.machine import Real, noise, same
 
 pytestmark = pytest.mark.gpu
@@ -33,36 +36,36 @@ def gpu() -> Iterator[Real]:
 
 
 @pytest.fixture
-def yolox(shared: Path) -> ModelSpec:
-    return spec_of(shared / "models" / "detect" / "yolox_nano.onnx")
+def yolox() -> ModelSpec:
+    return Zoo.load().spec("yolox-nano")
 
 
 @pytest.fixture
-def buses(shared: Path) -> Batch:
-    """Six different cuts of a real picture."""
-    image = cv2.imread(str(shared / "data" / "images" / "bus.jpg"))
-    assert image is not None
-    return np.stack([cv2.resize(image[y:], (416, 416)) for y in range(0, 600, 100)]).astype(np.uint8)
+def streets() -> Batch:
+    """Six pictures of streets."""
+    files = sorted(FOLDER.glob("street-*.jpg"))[:6]
+    images = [image for file in files if (image := cv2.imread(str(file))) is not None]
+    return np.stack([cv2.resize(image, (416, 416)) for image in images]).astype(np.uint8)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 0.01), ("fp16", 0.1)])
 def test_scores_are_the_files_in_each_precision(
-    gpu: Real, yolox: ModelSpec, buses: Batch, precision: PlanPrecision, tolerance: float
+    gpu: Real, yolox: ModelSpec, streets: Batch, precision: PlanPrecision, tolerance: float
 ) -> None:
     recipe = Recipe(precision, batch=4, usual_batch=1)
     plan = build_plan(gpu.flavour, network_of(yolox, recipe), recipe)
-    ours, theirs = gpu.open(yolox, plan=plan).infer(buses)["output"], PlainFile(yolox).infer(buses)["output"]
+    ours, theirs = gpu.open(yolox, plan=plan).infer(streets)["output"], PlainFile(yolox).infer(streets)["output"]
     np.testing.assert_allclose(ours[..., 4:], theirs[..., 4:], atol=tolerance)
 
 
-def test_recorded_and_not_recorded_runs_are_the_same(gpu: Real, yolox: ModelSpec, buses: Batch) -> None:
+def test_recorded_and_not_recorded_runs_are_the_same(gpu: Real, yolox: ModelSpec, streets: Batch) -> None:
     best = Candidates(classes=5, objectness=4, count=300)
     plan = gpu.plan(yolox, 4, best)
     recorded = gpu.open(yolox, plan=plan, candidates=best)
     plain = gpu.open(yolox, plan=plan, candidates=best, cuda_graph=False)
     for _ in range(3):
         for count in (1, 3, 4, 6, 2):
-            batch = buses[:count]
+            batch = streets[:count]
             same(recorded.infer(batch), plain.infer(batch), 1e-3)
             same(recorded.submit(batch).result(), plain.submit(batch).result(), 1e-3)
 
@@ -88,21 +91,20 @@ def test_a_damaged_plan_is_stale_and_not_a_crash(gpu: Real, yolox: ModelSpec, ke
         gpu.open(yolox, plan=torn)
 
 
-def test_a_kernel_that_crashes_is_a_lost_device_and_the_process_ends_in_order(gpu: Real, yolox: ModelSpec) -> None:
+def test_a_kernel_that_crashes_is_a_lost_device_and_the_process_ends_in_order(gpu: Real) -> None:
     """In a process of its own: nothing can use the GPU in one that has lost it."""
-    script = f"""
+    script = """
         import numpy as np
-        from pathlib import Path
         from engines.errors import DeviceLost
-        from tests.engines.onnx_files import spec_of
+        from engines.zoo import Zoo
         from tests.engines.tensorrt.machine import Real
 
         real = Real()
-        engine = real.open(spec_of(Path({str(yolox.path)!r})))
+        engine = real.open(Zoo.load().spec("yolox-nano"))
         pending = engine.submit(np.zeros((1, 416, 416, 3), np.uint8))
         cuda = real.cuda()
         cuda.activate()
-        source = 'extern "C" __global__ void crash(int* where) {{ *where = 1; }}'
+        source = 'extern "C" __global__ void crash(int* where) { *where = 1; }'
         stream = cuda.create_stream()
         cuda.launch(cuda.compile_kernel(source, "crash"), (1, 1, 1), (1, 1, 1), [np.uint64(8)], stream)
         for _ in range(3):

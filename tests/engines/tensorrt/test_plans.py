@@ -22,13 +22,15 @@ from engines.cache.engine_cache import Cached, EngineCache
 from engines.cuda import driver as nvidia
 from engines.cuda.driver import Driver
 from engines.engine import Candidates, Engine, EngineOptions, open_engine
-from engines.errors import BackendUnavailable, EngineBuildError, EngineError, ParityFailed
+from engines.errors import BackendUnavailable, EngineBuildError, EngineError, EngineStale, ParityFailed
 from engines.spec import ModelSpec
 from engines.tensorrt import plans, workshop
+from engines.tensorrt.engine import TensorRTEngine
 from engines.tensorrt.flavour import Flavour
 from engines.tensorrt.order import recipe_for
 from engines.tensorrt.plans import build_for
 from engines.tensorrt.recipe import Recipe
+from engines.trust.gate import examine
 from engines.trust.parity import Decisions
 from tests.engines.cuda.fake_driver import fake_gpu, fake_gpus  # noqa: F401
 from tests.engines.cuda.fake_gpu import FakeGpu
@@ -181,6 +183,9 @@ def test_int8_needs_pictures_once_and_never_again(deep: ModelSpec, cache: Engine
     assert other.path != first.path
     first.path.unlink()
     assert build_for("tensorrt-rtx", deep, int8).plan == first.plan
+    for more in (EngineOptions(precision="int8", batch=1), EngineOptions(precision="int8", batch=3)):
+        assert build_for("tensorrt-rtx", deep, more).manifest.batch == more.batch
+    assert sum("-calibrated-" in path.name for path in cache.plans()) == 1
 
 
 def test_a_calibrated_network_that_is_damaged_is_not_used(deep: ModelSpec, cache: EngineCache) -> None:
@@ -467,18 +472,82 @@ def test_what_the_runtime_refuses_is_built_again_once(
 
 
 def test_what_the_runtime_still_refuses_is_an_error_that_is_remembered(
-    gate: Gate, model: ModelSpec, cache: EngineCache
+    gate: Gate, model: ModelSpec, cache: EngineCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate.open(model).close()
+    with monkeypatch.context() as patch:
+        patch.setattr(plans, "examine", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gate.open(model)
     gate.fakes.knobs.refuse = "the GPU's own reason"
     with pytest.raises(EngineBuildError, match=r"cannot be loaded: .*own reason.*engine\.backend=openvino"):
         gate.open(model)
     assert len(gate.built) == 2
     assert only(cache).manifest.state == "refused"
-    with pytest.raises(EngineBuildError, match=r"own reason.*found out before"):
+    command = f"frameloom engines build {model.path} --backend {gate.backend} --precision fp16 --force"
+    with pytest.raises(EngineBuildError, match=f"own reason.*found out before.*to try once more: {command}"):
         gate.open(model)
     assert len(gate.built) == 2
     assert gate.fakes.knobs.live == {"runtime": 0, "engine": 0, "context": 0}
+
+
+def interrupted(*arguments: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_a_verified_plan_outlives_a_time_in_which_nothing_can_be_loaded(
+    gate: Gate, model: ModelSpec, cache: EngineCache
+) -> None:
+    gate.open(model).close()
+    before = only(cache)
+    gate.fakes.knobs.refuse = "no room for it today"
+    for _ in range(2):
+        with pytest.raises(EngineBuildError, match=r"has run here before, and now neither .*no room for it today"):
+            gate.open(model)
+    assert only(cache) == before
+    assert gate.open(model, backend="auto").describe().backend == "openvino"
+    gate.fakes.knobs.refuse = ""
+    built = len(gate.built)
+    assert gate.open(model).describe().origin == "cache"
+    assert len(gate.built) == built
+
+
+def test_a_verified_plan_stays_where_there_is_no_room_for_a_new_one(
+    gate: Gate, model: ModelSpec, cache: EngineCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate.open(model).close()
+    before = only(cache)
+    gate.fakes.knobs.refuse = "the GPU's own reason"
+    origins: list[str] = []
+
+    def no_room(*arguments: Any) -> Any:
+        origins.append(arguments[6])
+        if origins[-1] == "compiled":
+            arguments[3].close()
+            raise EngineError("out of memory")
+        return TensorRTEngine(*arguments)
+
+    monkeypatch.setattr(plans, "TensorRTEngine", no_room)
+    with pytest.raises(EngineError, match="out of memory"):
+        gate.open(model)
+    assert origins == ["cache", "compiled"]
+    assert only(cache) == before
+
+
+def test_what_another_process_has_built_anew_meanwhile_is_taken(
+    gate: Gate, model: ModelSpec, cache: EngineCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate.open(model).close()
+
+    def refused_once(*arguments: Any) -> Any:
+        arguments[3].close()
+        monkeypatch.setattr(plans, "TensorRTEngine", TensorRTEngine)
+        old = cache.read(only(cache).path)
+        cache.store(old.manifest.key, old.plan.replace(b"{", b"{ ", 1), state="verified")
+        raise EngineStale("of old")
+
+    monkeypatch.setattr(plans, "TensorRTEngine", refused_once)
+    assert gate.open(model).describe().origin == "cache"
+    assert len(gate.built) == 1
 
 
 def test_a_new_plan_that_the_runtime_refuses_is_not_built_twice(gate: Gate, model: ModelSpec) -> None:
@@ -531,9 +600,15 @@ def test_int8_without_a_plan_says_how_to_get_one_and_builds_from_what_was_calibr
     int8 = EngineOptions(precision="int8", cuda="cuda-python")
     entry = build_for(gate.backend, deep, int8, frames=frames())
     assert entry.manifest.state == "verified"
+    assert build_for(gate.backend, deep, int8).path == entry.path
+    again = build_for(gate.backend, deep, int8, frames=frames(20))
+    assert again.path != entry.path
+    assert build_for(gate.backend, deep, int8).path == again.path
+    assert len(gate.built) == 2
+    entry = again
     entry.path.unlink()
     assert gate.open(deep, precision="int8").describe().precision == "int8"
-    assert len(gate.built) == 2
+    assert len(gate.built) == 3
 
 
 def test_a_cache_that_cannot_be_written_only_costs_time(
@@ -562,6 +637,123 @@ def test_a_library_for_cuda_that_is_missing_is_told_before_anything_is_built(gat
         with pytest.raises(BackendUnavailable, match="cuda-python is not installed"):
             gate.open(model)
     assert gate.built == []
+
+
+def test_what_cannot_be_kept_is_not_built_ahead_and_what_is_there_is_told(
+    model: ModelSpec, disk_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, deep: ModelSpec
+) -> None:
+    disk = disk_of("8m")
+    monkeypatch.setenv("FRAMELOOM_CACHE", str(disk))
+    first = build_for("tensorrt-rtx", model, EngineOptions())
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    monkeypatch.setattr(workshop, "build_plan", never)
+    assert build_for("tensorrt-rtx", model, EngineOptions()) == first
+    words = f"{disk}/engines cannot be written, so what is built could not be kept"
+    with pytest.raises(EngineBuildError, match=words):
+        build_for("tensorrt-rtx", model, EngineOptions(), force=True)
+    with pytest.raises(EngineBuildError, match=words):
+        build_for("tensorrt-rtx", deep, EngineOptions(precision="int8"), frames=frames())
+
+
+def test_a_folder_that_others_may_write_stops_a_run_before_anything_is_loaded(
+    gate: Gate, model: ModelSpec, cache: EngineCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate.open(model).close()
+    cache.folder.chmod(0o777)
+    with pytest.raises(EngineBuildError, match=f"chmod 700 {cache.folder}"):
+        gate.open(model)
+    assert gate.open(model, backend="auto").describe().backend == "openvino"
+    assert any(f"chmod 700 {cache.folder}" in line for line in lines(caplog))
+
+
+def test_a_model_file_that_changes_while_it_is_built_is_told_and_nothing_is_kept(
+    gate: Gate, model: ModelSpec, cache: EngineCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changing(*arguments: Any) -> bytes:
+        small(tmp_path, bias=0.25)
+        return gate.build_plan(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workshop, "build_plan", changing)
+        with pytest.raises(EngineBuildError, match=f"{model.path} changed while it was built: its sha256 was"):
+            gate.open(model)
+    assert list(cache.folder.iterdir()) == []
+
+
+def test_a_model_file_that_changes_while_it_is_compared_is_told_and_nothing_is_marked(
+    gate: Gate, model: ModelSpec, cache: EngineCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changing(*arguments: Any) -> Any:
+        report = examine(*arguments)
+        small(tmp_path, bias=0.25)
+        return report
+
+    monkeypatch.setattr(plans, "examine", changing)
+    with pytest.raises(EngineBuildError, match="changed while it was built"):
+        gate.open(model)
+    assert only(cache).manifest.state == "unverified"
+    assert gate.fakes.knobs.live["engine"] == 0
+
+
+def test_a_model_file_that_changes_while_it_is_calibrated_is_told_and_nothing_is_kept(
+    deep: ModelSpec, cache: EngineCache, tmp_path: Path
+) -> None:
+    def changing() -> Iterator[Any]:
+        yield from frames()
+        small(tmp_path, bias=0.25, layers=5)
+
+    with pytest.raises(EngineBuildError, match="changed while it was built"):
+        build_for("tensorrt-rtx", deep, EngineOptions(precision="int8"), frames=changing())
+    assert cache.plans() == []
+
+
+def test_the_manifest_says_where_the_model_file_is(gate: Gate, model: ModelSpec, cache: EngineCache) -> None:
+    gate.open(model)
+    assert only(cache).manifest.model_path == str(model.path)
+
+
+def test_other_working_space_that_is_asked_for_is_built_and_a_run_takes_any(gate: Gate, model: ModelSpec) -> None:
+    assert gate.build(model).manifest.workspace_bytes is None
+    assert gate.build(model, workspace_bytes=1 << 24).manifest.workspace_bytes == 1 << 24
+    assert len(gate.built) == 2
+    gate.build(model, workspace_bytes=1 << 24)
+    gate.build(model)
+    assert gate.open(model).describe().origin == "cache"
+    assert len(gate.built) == 2
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "1", "nonsense", ""])
+def test_a_device_that_is_asked_for_must_be_there(model: ModelSpec, device: str) -> None:
+    with pytest.raises(BackendUnavailable, match="no NVIDIA driver"):
+        build_for("tensorrt-rtx", model, EngineOptions(device=device))
+
+
+@pytest.mark.parametrize("targets", [(), ("12.0",)], ids=str)
+@rtx
+def test_nonsense_is_no_device_whatever_is_built(gate: Gate, model: ModelSpec, targets: tuple[str, ...]) -> None:
+    with pytest.raises(BackendUnavailable, match="'nonsense' is no NVIDIA GPU"):
+        build_for(gate.backend, model, EngineOptions(device="nonsense"), compute_capabilities=targets)
+    assert gate.built == []
+
+
+def test_engines_for_other_targets_are_not_called_stale_and_commands_name_all_that_was_asked_for(
+    tmp_path: Path, model: ModelSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    def build(*targets: str) -> Cached:
+        mib = 512 << 20
+        return build_for(
+            "tensorrt-rtx", model, EngineOptions(), compute_capabilities=targets, workspace_bytes=mib,
+            progress=lambda *told: None,
+        )  # fmt: skip
+
+    build()
+    build("8.6")
+    build("8.9", "12.0")
+    assert lines(caplog) == []
+    small(tmp_path, bias=0.25)
+    build("8.9", "12.0")
+    [warning] = lines(caplog)
+    assert "--compute-capability 8.9,12.0 --workspace-mib 512)" in warning
 
 
 # ---- portable plans
@@ -682,12 +874,12 @@ def test_what_is_built_for_other_gpus_is_returned_unverified_and_for_this_one_co
 
 
 @rtx
-def test_tensorrt_rtx_builds_for_the_gpu_at_hand_where_it_has_a_name_for_it(
+def test_tensorrt_rtx_builds_for_the_gpu_at_hand_by_its_name_or_as_the_current_one(
     gate: Gate, model: ModelSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kinds = type("ComputeCapability", (), {"__members__": {"SM86": 1, "SM120": 2}})
     monkeypatch.setattr(gate.fakes.flavour.trt, "ComputeCapability", kinds, raising=False)
-    for capability, targets in (("12.0", ("12.0",)), ("9.0", ())):
+    for capability, targets in (("12.0", ("12.0",)), ("9.0", ("current",))):
         gpu = replace(gate.gpu.gpu, compute_capability=capability)
         monkeypatch.setattr(nvidia, "_probe_once", lambda gpu=gpu: Driver(None, (gpu,), "13.0"))
         gate.open(model)

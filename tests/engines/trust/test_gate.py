@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,19 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from engines.engine import Batch, EngineOptions, Outputs, open_engine
+from engines.engine import Batch, EngineInfo, EngineOptions, Outputs, Uncut, open_engine
 from engines.errors import ModelError
 from engines.spec import InputSpec, ModelSpec
 from engines.tensorrt.network import network_of
 from engines.tensorrt.recipe import Recipe
-from engines.trust.gate import examine
-from engines.trust.parity import FP16, FP32, ParityReport
+from engines.trust.gate import RUNS, examine, examine_frames
+from engines.trust.parity import FP16, FP32, Bounds, Decisions, ParityReport
 from engines.trust.pictures import FACES, FOLDER, cut_for
 from engines.zoo import Zoo
 from pipeline.infer.decisions import judge_of
+from tests.engines.cuda.fake_driver import fake_gpu  # noqa: F401
+from tests.engines.cuda.host_kernels import letterbox_kernels
+from tests.engines.tensorrt.machine import Fakes, on_fakes
 
 MODELS: dict[str, tuple[str, tuple[int, int] | None, str]] = {
     "yolox-nano": ("yolox-nano", None, "detect"),
@@ -39,7 +43,13 @@ MODELS: dict[str, tuple[str, tuple[int, int] | None, str]] = {
 class OnnxEngine:
     """A network for TensorRT, run by ONNX Runtime; what a test breaks, it breaks here."""
 
-    def __init__(self, model: onnx.ModelProto, twist: Callable[[Batch, Outputs], Outputs] | None = None) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        twist: Callable[[Batch, Outputs], Outputs] | None = None,
+        precision: str = "fp16",
+        requests: int = 1,
+    ) -> None:
         import onnxruntime as ort
 
         quiet = ort.SessionOptions()
@@ -49,6 +59,7 @@ class OnnxEngine:
         self._names = [output.name for output in self._session.get_outputs()]
         self._twist = twist
         self.batches: list[int] = []
+        self.requests, self.cuts_frames, self._precision = requests, False, precision
         height, width = self._input.shape[1:3]
         self.input_size: tuple[int, int] = (height, width)
 
@@ -58,6 +69,26 @@ class OnnxEngine:
         each = [self._session.run(self._names, {self._input.name: np.ascontiguousarray(piece)}) for piece in pieces]
         outputs = {name: np.concatenate(values) for name, *values in zip(self._names, *each, strict=True)}
         return outputs if self._twist is None else self._twist(batch, outputs)
+
+    def describe(self) -> EngineInfo:
+        height, width = self.input_size
+        batch = None if not isinstance(self._input.shape[0], int) else 1
+        return EngineInfo("any", "made", "1", "here", self._precision, 1, self.requests, (batch, height, width, 3), "")
+
+
+class Cuts(OnnxEngine):
+    """One that cuts frames itself, by `cut`, whose submit is its infer."""
+
+    def __init__(self, model: onnx.ModelProto, cut: Callable[[Uncut, tuple[int, int]], Batch]) -> None:
+        super().__init__(model)
+        self.cuts_frames, self._cut = True, cut
+
+    def submit(self, batch: Batch) -> Any:
+        outputs = self.infer(batch)
+        return type("Pending", (), {"result": lambda _: outputs})()
+
+    def submit_frames(self, frames: Sequence[Uncut]) -> Any:
+        return self.submit(np.stack([self._cut(frame, self.input_size) for frame in frames]))
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +133,9 @@ def test_models_in_fp16_pass(model: tuple[ModelSpec, Any]) -> None:
     engine = half(spec, size)
     report = gate(spec, engine)
     assert report.failures(FP16) == []
-    assert engine.batches[:3] == [1, 1, 3]
-    assert engine.batches[3] > 1
-    assert report.pictures == sum(engine.batches) >= 7
+    once = [1, 1, 3, report.pictures - 5]
+    assert once[-1] > 1
+    assert engine.batches == once * RUNS
     if judge_of(spec) is not None:
         assert report.decisions is not None
         assert report.decisions.reference >= 10
@@ -114,7 +145,7 @@ def test_models_in_fp16_pass(model: tuple[ModelSpec, Any]) -> None:
 @all_models
 def test_models_in_fp32_pass_the_bounds_of_fp32(model: tuple[ModelSpec, Any]) -> None:
     spec, size = model
-    engine = OnnxEngine(network_of(spec, Recipe("fp32", size, batch=8)))
+    engine = OnnxEngine(network_of(spec, Recipe("fp32", size, batch=8)), precision="fp32")
     assert gate(spec, engine).failures(FP32) == []
 
 
@@ -192,7 +223,7 @@ def test_boxes_are_read_from_what_a_run_sees(model: tuple[ModelSpec, Any]) -> No
     assert gate(spec, engine).failures(FP32) == []
 
     class Loses:
-        input_size = engine.input_size
+        input_size, requests, cuts_frames = engine.input_size, 1, False
         infer, describe = engine.infer, engine.describe
 
         def submit(self, batch: Batch) -> Any:
@@ -203,6 +234,178 @@ def test_boxes_are_read_from_what_a_run_sees(model: tuple[ModelSpec, Any]) -> No
     engine.close()
     assert all(drift.max_error < 1e-3 for drift in report.tensors.values())
     assert any("boxes without counterpart" in failure for failure in report.failures(FP16))
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+@pytest.mark.parametrize("model", ["mobilefacenet"], indirect=True)
+@pytest.mark.parametrize("size", [1, 3, -1], ids=["one", "few", "all others"])
+def test_what_is_wrong_from_the_second_run_of_a_batch_on_is_refused(
+    model: tuple[ModelSpec, Any], size: int, requests: int
+) -> None:
+    """As by a CUDA graph, which is recorded for each lane and each number of pictures when that has run once."""
+    spec, own = model
+    runs: dict[int, int] = {}
+
+    def stale(batch: Batch, outputs: Outputs) -> Outputs:
+        count = len(batch)
+        runs[count] = runs.get(count, 0) + 1
+        is_meant = count == size or (size < 0 and count > 3)
+        ran = runs[count] - 1 if count > 1 else (runs[count] - 1) // 2
+        return {name: each + 1.0 * (is_meant and ran >= requests) for name, each in outputs.items()}
+
+    assert gate(spec, half(spec, own, twist=stale, requests=requests)).failures(FP16) != []
+
+
+@pytest.mark.parametrize("model", ["yolox-nano", "mobilefacenet"], indirect=True)
+def test_a_detector_that_finds_no_box_at_all_is_told(
+    model: tuple[ModelSpec, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    spec, size = model
+    nothing = Decisions(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
+    looks_for_boxes = spec.task == "detect"
+    with caplog.at_level(logging.INFO):
+        engine: Any = half(spec, size)
+        report = examine(spec, engine, (lambda _: lambda outputs: nothing) if looks_for_boxes else None)
+    assert report.no_box_found == looks_for_boxes
+    assert report.as_dict()["no_box_found"] == looks_for_boxes
+    assert ("no box was found: only values were compared" in caplog.text) == looks_for_boxes
+    caplog.clear()
+    assert not gate(spec, half(spec, size)).no_box_found
+    assert "no box" not in caplog.text
+
+
+# ---- frames that the engine cuts
+
+
+def cut(
+    frame: Uncut,
+    size: tuple[int, int],
+    resize: Callable[[Batch, tuple[int, int]], Any] = lambda plane, content: cv2.resize(plane, content[::-1]),
+) -> Batch:
+    """Cut as the kernels should."""
+    planes = [resize(plane, frame.content) for plane in frame.planes]
+    bgr = planes[0] if frame.to_bgr is None else cv2.transform(cv2.merge(planes), frame.to_bgr)
+    laid = np.full((*size, 3), frame.pad, np.uint8)
+    (top, left), (height, width) = frame.offset, frame.content
+    laid[top : top + height, left : left + width] = bgr
+    return laid
+
+
+def rounded_otherwise(frame: Uncut, size: tuple[int, int]) -> Batch:
+    noise = np.random.default_rng(1).integers(-1, 2, (*size, 3))
+    return np.asarray((cut(frame, size) + noise).clip(0, 255), np.uint8)
+
+
+def beside(plane: Batch, content: tuple[int, int]) -> Any:
+    """Resize with pixels that are sampled at their corner, not their centre."""
+    rows, columns = (np.arange(n) * (side / n) for side, n in zip(plane.shape, content, strict=False))
+    places = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
+    return cv2.remap(plane, places[0], places[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def swapped(frame: Uncut, size: tuple[int, int]) -> Batch:
+    if frame.to_bgr is None:
+        return cut(frame, size)[..., ::-1]
+    return cut(replace(frame, planes=(frame.planes[0], frame.planes[2], frame.planes[1])), size)
+
+
+WRONG: dict[str, Callable[[Uncut, tuple[int, int]], Batch]] = {
+    "half a pixel beside": lambda frame, size: cut(frame, size, beside),
+    "the nearest pixel": lambda frame, size: cut(
+        frame, size, lambda plane, content: cv2.resize(plane, content[::-1], interpolation=cv2.INTER_NEAREST)
+    ),
+    "colours or chroma swapped": swapped,
+    "a pixel to the right": lambda frame, size: np.roll(cut(frame, size), 1, 1),
+}
+finders = pytest.mark.parametrize("model", ["yolox-nano", "centerface", "yunet"], indirect=True)
+
+
+def of_frames(spec: ModelSpec, size: tuple[int, int] | None, how: Any) -> dict[str, tuple[ParityReport, Bounds]]:
+    """Return what is found, and what is allowed, by layout."""
+    engine: Any = cuts(spec, size, how)
+    judge = judge_of(spec)
+    return examine_frames(spec, engine, judge(engine.input_size) if judge else None)
+
+
+def cuts(spec: ModelSpec, size: tuple[int, int] | None, how: Callable[[Uncut, tuple[int, int]], Batch]) -> Cuts:
+    return Cuts(network_of(spec, Recipe("fp16", size, batch=8)), how)
+
+
+@finders
+@pytest.mark.parametrize("how", [cut, rounded_otherwise])
+def test_frames_that_are_cut_as_by_the_cpu_pass_also_where_each_value_is_rounded_otherwise(
+    model: tuple[ModelSpec, Any], how: Any
+) -> None:
+    spec, size = model
+    reports = of_frames(spec, size, how)
+    assert set(reports) == {"BGR", "I420"}
+    for found, allowed in reports.values():
+        assert found.failures(allowed) == []
+        assert found.pictures == 11
+        assert (found.strain(FP32) > 0) == (how is rounded_otherwise)
+
+
+@pytest.mark.parametrize("model", ["yolox-nano", "yunet"], indirect=True)
+@pytest.mark.parametrize("wrong", WRONG)
+def test_frames_that_are_cut_wrongly_are_refused(model: tuple[ModelSpec, Any], wrong: str) -> None:
+    spec, size = model
+    for found, allowed in of_frames(spec, size, WRONG[wrong]).values():
+        assert found.failures(allowed) != []
+
+
+@pytest.mark.parametrize("model", ["yunet"], indirect=True)
+def test_an_engine_that_cuts_frames_wrongly_is_refused_and_the_layout_is_said(model: tuple[ModelSpec, Any]) -> None:
+    spec, size = model
+    for layout, planes in (("BGR", 1), ("I420", 3)):
+        report = gate(
+            spec, cuts(spec, size, lambda *each, n=planes: (swapped if len(each[0].planes) == n else cut)(*each))
+        )
+        assert set(report.frames) == set(report.as_dict()["frames"]) == {"BGR", "I420"}
+        failures = report.failures(FP16)
+        assert failures != []
+        assert all(f", for {layout} frames that the GPU cuts, is " in failure for failure in failures)
+
+
+@pytest.mark.parametrize("model", ["yolox-nano"], indirect=True)
+def test_another_padding_and_a_frame_that_is_missing_are_refused(model: tuple[ModelSpec, Any]) -> None:
+    spec, size = model
+    black = np.zeros((416, 416, 3), np.uint8)
+    seen: list[Uncut] = []
+
+    def loses_the_last(frame: Uncut, size: tuple[int, int]) -> Batch:
+        seen.append(frame)
+        return black if len(seen) % 11 == 0 else cut(frame, size)
+
+    wrong: list[Any] = [loses_the_last, lambda frame, size: cut(replace(frame, pad=0), size)]
+    for how in wrong:
+        for found, allowed in of_frames(spec, size, how).values():
+            assert found.failures(allowed) != []
+
+
+@pytest.mark.parametrize("model", ["mobilefacenet", "minifasnet-v2"], indirect=True)
+def test_models_of_cut_out_faces_are_given_no_frames(model: tuple[ModelSpec, Any]) -> None:
+    spec, size = model
+    assert of_frames(spec, size, cut) == {}
+
+
+@pytest.fixture
+def fakes(request: pytest.FixtureRequest) -> Iterator[Fakes]:
+    for each in on_fakes(request, "cuda-python", "tensorrt"):
+        each.gpu.kernels.update(letterbox_kernels())
+        yield each
+
+
+@pytest.mark.parametrize("model", ["yunet"], indirect=True)
+def test_the_projects_own_kernels_pass_and_graphs_of_all_batches_are_compared(
+    fakes: Fakes, model: tuple[ModelSpec, Any]
+) -> None:
+    spec, _ = model
+    engine = fakes.open(spec, most=8, requests=3)
+    report = gate(spec, engine)
+    assert report.failures(FP32) == []
+    assert set(report.frames) == {"BGR", "I420"}
+    recorded = [count for _, count, recorded in fakes.knobs.runs if recorded]
+    assert {1, 3, 8} <= set(recorded)
 
 
 # ---- the pictures

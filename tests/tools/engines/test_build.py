@@ -16,7 +16,7 @@ from engines.cache.engine_cache import Cached
 from engines.cuda import driver as nvidia
 from engines.cuda.driver import Driver
 from engines.engine import EngineOptions
-from engines.errors import BackendUnavailable, EngineBuildError, ModelNotFound, ParityFailed
+from engines.errors import BackendUnavailable, EngineBuildError, ModelError, ModelNotFound, ParityFailed
 from engines.spec import ModelSpec
 from engines.tensorrt import plans
 from pipeline.errors import ConfigError, SourceError
@@ -153,6 +153,39 @@ def test_an_engine_that_disagrees_with_its_file_is_a_failure(monkeypatch: pytest
     assert "frameloom: yolox-nano: yolox-nano disagrees with its ONNX file" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [
+        ((ModelError, ModelError), 2),
+        ((BackendUnavailable,), None),
+        ((ModelError, EngineBuildError), 1),
+        ((None, ModelError), 2),
+    ],
+)
+def test_the_exit_code_says_whether_the_request_was_at_fault(
+    errors: tuple[type[Exception] | None, ...], code: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, outcomes = plans.build_for, iter(errors)
+
+    def fails(*arguments: Any, **rest: Any) -> Cached:
+        if (error := next(outcomes)) is not None:
+            raise error("it failed")
+        return real(*arguments, **rest)
+
+    monkeypatch.setattr(plans, "build_for", fails)
+    result = run("build", *["yolox-nano"] * len(errors), *RTX)
+    if code is None:
+        assert isinstance(result.exception, BackendUnavailable), "which the program shows, and exits with 2"
+    else:
+        assert result.exit_code == code
+
+
+def test_a_model_that_leaves_its_size_open_is_told_the_option(tmp_path: Path) -> None:
+    error = run("build", identity(tmp_path, (1, 3, None, None)), *RTX).exception
+    assert isinstance(error, ModelError)
+    assert "say which: --input-size 640" in str(error)
+
+
 def test_a_face_finder_of_one_size_only_is_built_at_that(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a run, where `SizedEngines` finds out."""
     real, tried = plans.build_for, []
@@ -186,6 +219,10 @@ def test_a_face_finder_of_one_size_only_is_built_at_that(monkeypatch: pytest.Mon
         (("--set", "engine.precision=bf16", *RTX), ConfigError, "'bf16' does not work with backend tensorrt-rtx"),
         (("--config", "no/such.yaml"), ConfigError, "no/such.yaml"),
         (("--set", "detect.enabled=false", *RTX), ConfigError, "runs no model"),
+        (("yolox-nano", *RTX, "--device", "banana"), ConfigError, "'banana' is no device"),
+        (("--set", "engine.device=cuda:x", *RTX), ConfigError, "'cuda:x' is no device"),
+        (("--set", "engine.batch=257", *RTX), ConfigError, "engine.batch"),
+        (("yolox-nano", "mobilefacenet", *RTX, "--input-size", "224"), ModelError, "onnx only runs at 112x112"),
     ],
 )
 def test_a_wrong_request_is_one_sentence_before_anything_is_built(
@@ -199,7 +236,14 @@ def test_a_wrong_request_is_one_sentence_before_anything_is_built(
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--precision", "bf16"), ("--backend", "openvino"), ("--batch", "0"), ("--workspace-mib", "0")]
+    "arguments",
+    [
+        ("--precision", "bf16"),
+        ("--backend", "openvino"),
+        ("--batch", "0"),
+        ("--batch", "257"),
+        ("--workspace-mib", "0"),
+    ],
 )
 def test_a_value_that_no_plan_has_is_a_usage_error(arguments: tuple[str, ...]) -> None:
     result = run("build", "yolox-nano", *arguments)

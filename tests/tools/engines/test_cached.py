@@ -16,6 +16,7 @@ from engines.cache.manifest import CALIBRATED, key_of
 from engines.cuda import driver as nvidia
 from engines.cuda.driver import Driver, Gpu
 from engines.engine import Candidates
+from engines.model_files import sha256_of
 from engines.tensorrt.flavour import find_flavour
 from engines.tensorrt.recipe import Recipe
 from engines.zoo import Zoo
@@ -180,6 +181,18 @@ def test_show_of_one_that_was_refused_says_how_far_it_is_off(rtx: str) -> None:
     assert "got another's outputs: 3" in shown
 
 
+def test_show_finds_damaged_engines_of_a_model_by_their_names(rtx: str) -> None:
+    torn, whole = store("yolox-nano", rtx), store("yolox-nano", rtx, Recipe("fp32"))
+    torn.write_bytes(b"torn")
+    shown = words(run("show", "yolox-nano"))
+    assert "here damaged: " in shown
+    assert "is damaged: its sha256 is" in shown
+    assert whole.stem in shown
+    whole.with_suffix(".json").write_text("{}")
+    assert words(run("show", "yolox-nano")).count("here damaged: ") == 2
+    assert isinstance(run("show", "yolox").exception, ConfigError), "which is no model"
+
+
 def test_show_of_something_unknown_is_a_wrong_request() -> None:
     error = run("show", "yolox-nano").exception
     assert isinstance(error, ConfigError)
@@ -201,10 +214,42 @@ def test_clean_deletes_what_is_useless_and_says_how_much(rtx: str) -> None:
     assert f"3 files deleted, {sizes:,} bytes" in cleaned
     assert "a process that has ended left it unfinished" in cleaned
     assert cleaned.count("it was built by tensorrt-rtx 1.0.0.1") == 1
+    for file in (old, old.with_suffix(".json"), left):
+        assert file.name in "".join(result.stdout.split()), "each file that was deleted is named"
     assert all(len(line) <= 80 for line in result.stdout.splitlines()[:-1])
     assert good.exists()
     assert not old.exists()
     assert not left.exists()
+
+
+def test_clean_names_manifests_without_a_plan(rtx: str) -> None:
+    orphan = store("yolox-nano", rtx)
+    orphan.unlink()
+    (foreign := orphan.parent / "notes.json").write_text("{}")
+    cleaned = run("clean")
+    assert "notes.json: " in words(cleaned)
+    assert f"{orphan.stem}.json" in "".join(cleaned.stdout.split())
+    assert "2 files deleted" in words(cleaned)
+    assert not foreign.exists()
+
+
+def test_an_own_file_is_never_held_against_a_known_model_of_its_name(rtx: str, tmp_path: Path) -> None:
+    own = tmp_path / "yolox-nano.onnx"
+    own.write_bytes(b"somebody's model")
+    spec = replace(Zoo.load().spec("yolox-nano"), path=own, sha256=sha256_of(own))
+    key = key_of(spec, Recipe(), "tensorrt-rtx", rtx)
+    cache, second, third = EngineCache(), *(key.model_copy(update={"batch": batch}) for batch in (2, 3))
+    stored = cache.store(key, b"a plan", model_path=str(own)).path
+    moved = cache.store(second, b"a plan", model_path=str(tmp_path / "gone.onnx")).path
+    old = cache.store(third, b"a plan").path
+    assert all(each["state"] == "unverified" for each in json.loads(run("list", "--json").stdout))
+    words(run("clean"))
+    assert all(path.exists() for path in (stored, moved, old))
+    own.write_bytes(b"another model")
+    reasons = {each["name"]: each["reason"] for each in json.loads(run("list", "--json").stdout)}
+    assert f"its model file {own} had sha256" in reasons[stored.stem]
+    words(run("clean"))
+    assert [path.exists() for path in (stored, moved, old)] == [False, True, True]
 
 
 def test_clean_all_asks_unless_it_is_told_not_to(rtx: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from onnx import TensorProto
 
 from engines.errors import ModelError, ModelNotFound
 from pipeline.config.load import load_settings, parse_set
 from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError
 from pipeline.infer.detector import Detector, DetectorOptions
-from tests.engines.onnx_files import focus
+from tests.engines.onnx_files import focus, identity
 from tools.engines.models import configured, named
 from tools.engines.options import input_size_of, settings_of
 
@@ -107,6 +108,21 @@ def test_a_model_is_named_with_a_size_that_suits_it(
     assert wanted.options.input_size == expected
     assert (wanted.judge is not None) == judged
     assert not wanted.note
+
+
+def test_a_file_that_only_runs_at_its_own_size_says_which(shared: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = shared / "models" / "detect" / "yolov8n_640.onnx"
+    with pytest.raises(ModelError, match=r"^yolov8n_640.onnx only runs at 640x640, .* not at 320x320: leave the size"):
+        list(named([str(file)], settings(), (320, 320)))
+    (own,) = named([str(file)], settings(), (640, 640))
+    assert own.options.input_size == (640, 640)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_file_that_runs_nowhere_is_not_told_to_take_another_size(tmp_path: Path) -> None:
+    half = identity(tmp_path, (1, 3, 32, 32), TensorProto.FLOAT16)
+    (wanted,) = named([str(half)], settings(), (64, 64))
+    assert wanted.note.startswith("only tensors are compared")
 
 
 def test_a_named_detector_has_the_configured_size_and_other_models_have_not() -> None:

@@ -19,6 +19,7 @@ from engines.errors import ParityFailed
 from engines.tensorrt import workshop
 from engines.tensorrt.flavour import Flavour
 from engines.tensorrt.recipe import Recipe
+from pipeline.errors import ConfigError
 from tests.engines.cuda.fake_driver import fake_gpu  # noqa: F401
 from tests.engines.cuda.fake_gpu import FakeGpu
 from tests.engines.tensorrt.fake_trt import fake_plan, fake_trt
@@ -117,3 +118,25 @@ def test_a_damaged_plan_is_built_again(tmp_path: Path) -> None:
     (again,) = json.loads(run("show", "yolox-nano", "--json").stdout)
     assert again["state"] == "valid"
     assert again["manifest"]["parity"]["decisions"]["matched"] > 0
+
+
+@pytest.mark.parametrize("suffix", ["", ".plan"])
+def test_verify_takes_the_name_of_an_engine_with_the_settings_it_was_built_with(suffix: str, tmp_path: Path) -> None:
+    run("build", "yolox-nano", "--precision", "fp32", "--input-size", 320, *TENSORRT)
+    (built,) = json.loads(run("list", "--json").stdout)
+    result = run("verify", built["name"] + suffix, "--frames", 2, "--json")
+    assert result.exit_code == 0, result.exception
+    answer = json.loads(result.stdout)
+    assert (answer["engine"]["precision"], answer["engine"]["origin"]) == ("fp32", "cache")
+    assert answer["engine"]["input_shape"][1:] == [320, 320, 3]
+    assert answer["report"]["pictures"] == 2
+    assert answer["failures"] == []
+
+
+def test_verify_of_a_damaged_engine_is_a_wrong_request(tmp_path: Path) -> None:
+    run("build", "yolox-nano", *TENSORRT)
+    (plan,) = (tmp_path / "cache" / "engines").glob("*.plan")
+    plan.with_suffix(".json").write_text("{}")
+    error = run("verify", plan.stem).exception
+    assert isinstance(error, ConfigError)
+    assert "is no manifest" in str(error)

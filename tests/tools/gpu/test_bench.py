@@ -180,7 +180,7 @@ def test_without_a_driver_it_is_one_sentence_and_nothing_is_written(
     error = run("--json", file).exception
     assert isinstance(error, BackendUnavailable)
     assert error.request_was_wrong, "exit code 2"
-    assert str(error) == "no NVIDIA GPU can be used: no NVIDIA driver is installed"
+    assert str(error).startswith("no NVIDIA GPU can be used: no NVIDIA driver is installed; install or repair")
     assert not file.exists()
 
 
