@@ -601,14 +601,16 @@ def test_int8_without_a_plan_says_how_to_get_one_and_builds_from_what_was_calibr
     entry = build_for(gate.backend, deep, int8, frames=frames())
     assert entry.manifest.state == "verified"
     assert build_for(gate.backend, deep, int8).path == entry.path
+    build_for(gate.backend, deep, int8, frames=frames())
+    assert len(gate.built) == 2
     again = build_for(gate.backend, deep, int8, frames=frames(20))
     assert again.path != entry.path
     assert build_for(gate.backend, deep, int8).path == again.path
-    assert len(gate.built) == 2
+    assert len(gate.built) == 3
     entry = again
     entry.path.unlink()
     assert gate.open(deep, precision="int8").describe().precision == "int8"
-    assert len(gate.built) == 3
+    assert len(gate.built) == 4
 
 
 def test_a_cache_that_cannot_be_written_only_costs_time(
