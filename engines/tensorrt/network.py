@@ -32,18 +32,17 @@ ANY = 2
 """As a batch: the number of pictures is left open, where the model can take any."""
 
 
-def network_of(spec: ModelSpec, recipe: Recipe, frames: Iterable[Batch] | None = None) -> onnx.ModelProto:
+def network_of(spec: ModelSpec, recipe: Recipe) -> onnx.ModelProto:
     """Return the network for a plan.
 
     It takes uint8 N x H x W x 3 BGR as `pictures` and has the file's outputs under their names and in their order,
     floating point numbers as float32; with candidates two more, see `engines.candidates`: those are left out where they
-    cannot be had, for they only save copying. N is open where the recipe
-    asks for more than one picture and the model can take any number, else 1.
+    cannot be had, for they only save copying. N is open where the recipe asks for more than one picture and the model
+    can take any number, else 1.
 
     Args:
-        spec: the model.
+        spec: the model; for int8 one that is quantised already, others go through `calibrated`.
         recipe: precision, size, batch and candidates.
-        frames: for int8: batches of uint8 N x H x W x 3 BGR of the input's size, to calibrate on.
 
     Raises:
         ModelError: the file is at fault; see `engines.prepare.prepare`.
@@ -54,9 +53,7 @@ def network_of(spec: ModelSpec, recipe: Recipe, frames: Iterable[Batch] | None =
     if recipe.precision == "fp16":
         model = to_half(model)
     elif recipe.precision == "int8" and not is_quantised(model):
-        if frames is None:
-            raise EngineBuildError(f"int8 for {spec.name} needs pictures of the place of use to be calibrated on")
-        model = to_int8(model, spec.input, frames)
+        raise EngineBuildError(f"int8 for {spec.name} needs pictures of the place of use to be calibrated on")
     return _finished(model, spec, recipe)
 
 
@@ -89,7 +86,10 @@ def calibrated(spec: ModelSpec, input_size: tuple[int, int] | None, frames: Iter
     Args:
         spec: the model, not quantised itself.
         input_size: height and width; None: its own.
-        frames: see `network_of`; raises as that does.
+        frames: batches of uint8 N x H x W x 3 BGR of the input's size, to calibrate on.
+
+    Raises:
+        As `network_of`.
     """
     refuse_unbuildable(spec.path, "int8")
     return to_int8(_for_batch(prepare(spec, input_size), ANY, spec.name), spec.input, frames)

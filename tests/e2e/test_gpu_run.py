@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 from engines.errors import DeviceLost, EngineBuildError
 from engines.tensorrt import workshop
-from engines.tensorrt.flavour import Flavour
 from engines.tensorrt.lane import Lane
-from engines.tensorrt.recipe import Recipe
 from pipeline.assemble import assemble
 from pipeline.config.load import Override, load_settings
 from pipeline.frame import Frame
@@ -31,13 +28,10 @@ from pipeline.stage import Stage
 from tests.engines.cuda.fake_driver import fake_gpu  # noqa: F401
 from tests.engines.cuda.fake_gpu import FakeGpu
 from tests.engines.cuda.host_kernels import letterbox_kernels
-from tests.engines.tensorrt.fake_trt import fake_plan, fake_trt
+from tests.engines.tensorrt.fake_trt import fake_trt
+from tests.engines.tensorrt.machine import build_fake_plan, installation
 from tests.pipeline.fakes import threads_left
 from tests.pipeline.videos import look_into
-
-
-def build_plan(flavour: Flavour, model: onnx.ModelProto, recipe: Recipe, *_: object) -> bytes:
-    return fake_plan(model, recipe.batch)
 
 
 @pytest.fixture(autouse=True)
@@ -47,11 +41,9 @@ def machine(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in (*face_models.items(), ("FRAMELOOM_CACHE", str(tmp_path / "cache")), ("FRAMELOOM_OFFLINE", "1")):
-        monkeypatch.setenv(name, value)
+    installation(monkeypatch, face_models, tmp_path / "cache")
     fake_gpu.kernels.update(letterbox_kernels())
     monkeypatch.setitem(sys.modules, "tensorrt", fake_trt(fake_gpu))
-    monkeypatch.setattr(workshop, "build_plan", build_plan)
 
 
 @pytest.fixture(autouse=True)
@@ -193,7 +185,7 @@ def test_a_stop_while_an_engine_is_being_built_takes_no_more_than_two_seconds(
     def build_for_ever(*arguments: Any) -> bytes:
         building.set()
         over.wait(20)
-        return build_plan(*arguments)
+        return build_fake_plan(*arguments)
 
     monkeypatch.setattr(workshop, "build_plan", build_for_ever)
     runner, _ = prepared(bikes)

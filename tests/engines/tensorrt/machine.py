@@ -6,10 +6,12 @@ each; those that need a knob of a fake run on `Fakes` alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import engines.tensorrt.engine
@@ -19,6 +21,7 @@ from engines.cuda.layer import Choice, Cuda
 from engines.engine import Batch, Candidates, EngineOptions, Outputs
 from engines.errors import BackendUnavailable, EngineBuildError
 from engines.spec import ModelSpec
+from engines.tensorrt import workshop
 from engines.tensorrt.build import build_plan
 from engines.tensorrt.engine import TensorRTEngine
 from engines.tensorrt.flavour import Flavour, TensorRTBackend, find_flavour, guard
@@ -124,6 +127,27 @@ def _installed() -> Flavour:
         except BackendUnavailable:
             continue
     pytest.skip("needs an NVIDIA GPU with a TensorRT installed")
+
+
+def installation(monkeypatch: pytest.MonkeyPatch, face_models: dict[str, str], cache: Path) -> None:
+    """Let what a program opens find the models, keep its engines in `cache`, and build plans for `fake_trt`."""
+    monkeypatch.setenv("FRAMELOOM_MIRROR", face_models["FRAMELOOM_MIRROR"])
+    monkeypatch.setenv("FRAMELOOM_CACHE", str(cache))
+    monkeypatch.setenv("FRAMELOOM_OFFLINE", "1")
+    monkeypatch.setattr(workshop, "build_plan", build_fake_plan)
+
+
+def build_fake_plan(
+    flavour: Flavour,
+    model: onnx.ModelProto,
+    recipe: Recipe,
+    progress: Callable[[str, float], None] | None = None,
+    *_: object,
+) -> bytes:
+    """Stand for `build_plan`: at once, and for `fake_trt`."""
+    if progress is not None:
+        progress("Building engine", 0.0)
+    return fake_plan(model, recipe.batch)
 
 
 def on_fakes(request: pytest.FixtureRequest, choice: Choice, backend: TensorRTBackend) -> Iterator[Fakes]:

@@ -23,7 +23,7 @@ from engines.errors import BackendUnavailable, EngineBuildError
 from engines.spec import ModelSpec
 from engines.tensorrt.build import build_plan
 from engines.tensorrt.flavour import Flavour, find_flavour, targets
-from engines.tensorrt.network import network_of
+from engines.tensorrt.network import calibrated, network_of, network_of_calibrated
 from engines.tensorrt.recipe import PlanPrecision, Recipe
 from engines.zoo import Zoo
 from tests.engines.exported import style_network, u_net
@@ -105,10 +105,12 @@ def photos(shared: Path) -> Batch:
 
 def test_yolox_is_built_in_int8_and_always_the_same(rtx: Flavour, specs: dict[str, ModelSpec], photos: Batch) -> None:
     wanted = recipe("yolox-nano", "int8", 1)
-    network = network_of(specs["yolox-nano"], wanted, [photos])
+    spec = specs["yolox-nano"]
+    network = network_of_calibrated(calibrated(spec, None, [photos]), spec, wanted)
     assert any(node.op_type == "QuantizeLinear" for node in network.graph.node)
     plan = build_plan(rtx, network, wanted)
-    again = build_plan(rtx, network_of(specs["yolox-nano"], wanted, [photos[:5], photos[5:]]), wanted)
+    in_two = calibrated(spec, None, [photos[:5], photos[5:]])
+    again = build_plan(rtx, network_of_calibrated(in_two, spec, wanted), wanted)
     assert hashlib.sha256(again).hexdigest() == hashlib.sha256(plan).hexdigest()
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from engines.tensorrt.recipe import Recipe
 from pipeline.errors import ConfigError
 from tests.engines.cuda.fake_driver import fake_gpu  # noqa: F401
 from tests.engines.cuda.fake_gpu import FakeGpu
-from tests.engines.tensorrt.fake_trt import fake_plan, fake_trt
-from tests.engines.tensorrt.machine import without_letterbox
+from tests.engines.tensorrt.fake_trt import fake_trt
+from tests.engines.tensorrt.machine import build_fake_plan, installation, without_letterbox
 from tools.engines.build import chosen_backend
 from tools.engines.commands import app
 
@@ -37,26 +36,15 @@ def machine(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("FRAMELOOM_MIRROR", face_models["FRAMELOOM_MIRROR"])
-    monkeypatch.setenv("FRAMELOOM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("FRAMELOOM_OFFLINE", "1")
+    installation(monkeypatch, face_models, tmp_path / "cache")
     without_letterbox(monkeypatch)
     monkeypatch.setitem(sys.modules, "tensorrt", fake_trt(fake_gpu))
-    monkeypatch.setattr(workshop, "build_plan", build_plan)
-
-
-def build_plan(
-    flavour: Flavour, model: onnx.ModelProto, recipe: Recipe, progress: Callable[[str, float], None] | None, *_: object
-) -> bytes:
-    if progress is not None:
-        progress("Building engine", 0.0)
-    return fake_plan(model, recipe.batch)
 
 
 def build_plan_that_forgets_a_bias(flavour: Flavour, model: onnx.ModelProto, recipe: Recipe, *rest: Any) -> bytes:
     convolution = next(node for node in reversed(model.graph.node) if node.op_type == "Conv" and len(node.input) == 3)
     del convolution.input[2]
-    return build_plan(flavour, model, recipe, *rest)
+    return build_fake_plan(flavour, model, recipe, *rest)
 
 
 def run(*arguments: object) -> Any:  # typer does not export the result's type

@@ -23,7 +23,8 @@ from pipeline.errors import ConfigError
 from tests.engines.cuda.fake_driver import fake_gpu  # noqa: F401
 from tests.engines.cuda.fake_gpu import FakeGpu
 from tests.engines.cuda.host_kernels import letterbox_kernels
-from tests.engines.tensorrt.fake_trt import EngineValidity, fake_plan, fake_trt
+from tests.engines.tensorrt.fake_trt import EngineValidity, fake_trt
+from tests.engines.tensorrt.machine import build_fake_plan, installation
 from tools.gpu import bench as bench_gpu
 from tools.gpu import models as gpu_models
 
@@ -41,11 +42,8 @@ def machine(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> FakeGpu:
-    monkeypatch.setenv("FRAMELOOM_MIRROR", face_models["FRAMELOOM_MIRROR"])
-    monkeypatch.setenv("FRAMELOOM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("FRAMELOOM_OFFLINE", "1")
-    monkeypatch.setattr(workshop, "build_plan", build_plan)
-    monkeypatch.setattr(gpu_models, "build_plan", build_plan)
+    installation(monkeypatch, face_models, tmp_path / "cache")
+    monkeypatch.setattr(gpu_models, "build_plan", build_fake_plan)
     fake_gpu.kernels.update(letterbox_kernels())
     return fake_gpu
 
@@ -56,10 +54,6 @@ def trt(machine: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", module)
     return module
-
-
-def build_plan(flavour: Flavour, model: onnx.ModelProto, recipe: Recipe, *_: object) -> bytes:
-    return fake_plan(model, recipe.batch)
 
 
 def run(*arguments: object) -> Any:  # typer does not export the result's type
@@ -143,11 +137,11 @@ def test_a_model_that_is_not_at_hand_is_a_row_and_not_the_end(trt: Any, tmp_path
 
 
 def test_a_precision_that_disagrees_is_not_timed(trt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgetful(flavour: Flavour, model: onnx.ModelProto, recipe: Recipe, *rest: object) -> bytes:
+    def forgetful(flavour: Flavour, model: onnx.ModelProto, recipe: Recipe, *rest: Any) -> bytes:
         if recipe.precision == "fp16":
             for convolution in (node for node in model.graph.node if node.op_type == "Conv"):
                 del convolution.input[2:]
-        return build_plan(flavour, model, recipe, *rest)
+        return build_fake_plan(flavour, model, recipe, *rest)
 
     monkeypatch.setattr(workshop, "build_plan", forgetful)
     found, _ = bench(tmp_path, *SMALL)
