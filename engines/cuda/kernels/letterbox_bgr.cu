@@ -7,14 +7,11 @@ extern "C" __global__ void letterbox_bgr(
     int top, int left, int height, int width, int pad,
     double row_step, double column_step
 ) {
-    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
-    if (x >= target_width || y >= target_height) return;
-    unsigned char *pixel = target + ((size_t)y * target_width + x) * 3;
-    if (x < left || y < top || x >= left + width || y >= top + height) {
-        pixel[0] = pixel[1] = pixel[2] = (unsigned char)pad;
-        return;
-    }
-    Tap row = tap(y - top, row_step, source_height, false), column = tap(x - left, column_step, source_width, true);
+    int y, x;
+    unsigned char *pixel =
+        content_pixel(target, target_height, target_width, top, left, height, width, pad, &y, &x);
+    if (!pixel) return;
+    Tap row = tap(y, row_step, source_height, false), column = tap(x, column_step, source_width, true);
     for (int channel = 0; channel < 3; channel++)
         pixel[channel] = (unsigned char)between(source + channel, pitch, 3, row, column);
 }

@@ -16,18 +16,15 @@ extern "C" __global__ void letterbox_yuv(
     float green_y, float green_u, float green_v, float green_shift,
     float red_y, float red_u, float red_v, float red_shift
 ) {
-    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
-    if (x >= target_width || y >= target_height) return;
-    unsigned char *pixel = target + ((size_t)y * target_width + x) * 3;
-    if (x < left || y < top || x >= left + width || y >= top + height) {
-        pixel[0] = pixel[1] = pixel[2] = (unsigned char)pad;
-        return;
-    }
-    Tap row = tap(y - top, row_step, source_height, false), column = tap(x - left, column_step, source_width, true);
+    int y, x;
+    unsigned char *pixel =
+        content_pixel(target, target_height, target_width, top, left, height, width, pad, &y, &x);
+    if (!pixel) return;
+    Tap row = tap(y, row_step, source_height, false), column = tap(x, column_step, source_width, true);
     float l = (float)between(luma, luma_pitch, 1, row, column);
     int chroma_height = (source_height + 1) / 2, chroma_width = (source_width + 1) / 2;
-    row = tap(y - top, chroma_row_step, chroma_height, false);
-    column = tap(x - left, chroma_column_step, chroma_width, true);
+    row = tap(y, chroma_row_step, chroma_height, false);
+    column = tap(x, chroma_column_step, chroma_width, true);
     float u = (float)between(blue_difference, blue_pitch, 1, row, column);
     float v = (float)between(red_difference, red_pitch, 1, row, column);
     pixel[0] = rounded(blue_y * l + blue_u * u + blue_v * v + blue_shift);

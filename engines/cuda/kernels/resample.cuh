@@ -35,3 +35,18 @@ static __device__ __forceinline__ int between(const unsigned char *plane, int pi
     int lower = below[left] * column.first_weight + below[right] * column.second_weight;
     return ((row.first_weight * (upper >> 4) >> 16) + (row.second_weight * (lower >> 4) >> 16) + 2) >> 2;
 }
+
+// The pixel of the input that this thread writes. Where it is padding it is written here; else `row` and `column` are
+// its place in the resized picture, and it is returned.
+static __device__ __forceinline__ unsigned char *content_pixel(
+    unsigned char *target, int target_height, int target_width, int top, int left, int height, int width, int pad,
+    int *row, int *column
+) {
+    int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= target_width || y >= target_height) return 0;
+    unsigned char *pixel = target + ((size_t)y * target_width + x) * 3;
+    *row = y - top, *column = x - left;
+    if (*row >= 0 && *column >= 0 && *row < height && *column < width) return pixel;
+    pixel[0] = pixel[1] = pixel[2] = (unsigned char)pad;
+    return 0;
+}
