@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -226,7 +226,8 @@ class SubmitWorker(Worker[Frame]):
                     break
                 taken.append(more)
                 wanted.append(self._begin(more, joins=True))
-            tickets = iter(self._submitted([each for each, is_wanted in zip(taken, wanted, strict=True) if is_wanted]))
+            worked_on = [each for each, is_wanted in zip(taken, wanted, strict=True) if is_wanted]
+            tickets = iter(self._stage.submit_together(worked_on) if worked_on else ())
         except BaseException:
             for each in taken[1:]:
                 self.inbox.drop(each, "stopped")  # the first one by the caller
@@ -242,11 +243,6 @@ class SubmitWorker(Worker[Frame]):
         is_worked_on = self._stage.wants(frame) and self._in_hand.may_work(frame.source)
         self._in_hand.begin(frame.source, is_worked_on, joins=joins)
         return is_worked_on
-
-    def _submitted(self, frames: Sequence[Frame]) -> Sequence[Any]:
-        if len(frames) > 1:
-            return self._stage.submit_together(frames)
-        return [self._stage.submit(frame) for frame in frames]
 
     def _close(self) -> None:
         self._requests.end()

@@ -14,7 +14,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from tools import checks_gpu
 from tools.check import Check
@@ -145,17 +145,12 @@ def _codec(name: str, mode: Literal["r", "w"]) -> Any:
 
 def encoder_problem(name: str) -> str | None:
     """Return why an encoder cannot be used, tried by opening it; None: it can."""
-    import av
+    from pipeline.sinks.video import Codec, problem_of
 
     if _codec(name, "w") is None:
         return "not in this FFmpeg"
-    context: Any = av.CodecContext.create(name, "w")
-    context.width, context.height, context.pix_fmt, context.framerate = 256, 256, "yuv420p", 25
-    try:
-        context.open()
-    except (av.FFmpegError, ValueError) as error:
-        return f"in this FFmpeg, but does not start here ({getattr(error, 'strerror', None) or error})"
-    return None
+    problem = problem_of(cast(Codec, name))
+    return None if problem is None else f"in this FFmpeg, but does not start here ({problem})"
 
 
 def _hardware_decoding() -> Iterator[Check]:

@@ -28,6 +28,11 @@ INPUT = InputSpec(height=112, width=112, colour="rgb", std=(255.0, 255.0, 255.0)
 """How PFLD is fed, where nothing else is known of the file."""
 
 
+def as_fed(spec: ModelSpec) -> ModelSpec:
+    """Return the spec of a file, fed as PFLD is where it says nothing about its input."""
+    return replace(spec, input=INPUT) if spec.input == InputSpec() else spec
+
+
 class FacePoints:
     """Finds the landmarks of faces whose boxes are known."""
 
@@ -35,13 +40,13 @@ class FacePoints:
         """Compile the model.
 
         Args:
-            spec: of the file; one that says nothing about its input is fed as PFLD is.
+            spec: of the file; see `as_fed`.
             engine: how to run it.
 
         Raises:
             UnknownHead: its output is not 68 points.
         """
-        fed = replace(spec, input=INPUT) if spec.input == InputSpec() else spec
+        fed = as_fed(spec)
         self._crop = fed.input.crop or CROP
         self._engine: Engine = open_engine(fed, engine)
         blank = np.zeros((1, *self._engine.input_size, 3), np.uint8)

@@ -201,22 +201,24 @@ def padded(planes: Planes) -> Planes:
 
 def usable(options: VideoOptions) -> VideoOptions:
     """Return options whose encoder works here: what was asked for, else libx264, which is said once."""
-    if options.codec == FALLBACK:
-        return options
-    problem = _problem_of(options.codec)
-    return options if problem is None else replace(options, encoder=FALLBACK)
+    return options if options.codec == FALLBACK or _works(options.codec) else replace(options, encoder=FALLBACK)
 
 
 @cache
-def _problem_of(codec: Codec) -> str | None:
-    """Return why an encoder cannot be used here, tried by opening it; None: it can. A reason is logged."""
+def _works(codec: Codec) -> bool:
+    problem = problem_of(codec)
+    if problem is not None:
+        logger.warning("sinks.record.encoder: %s does not work here (%s); %s encodes", codec, problem, FALLBACK)
+    return problem is None
+
+
+def problem_of(codec: Codec) -> str | None:
+    """Return why an encoder cannot be used here, tried by opening it as a recording does; None: it can."""
     try:
         context = av.CodecContext.create(codec, "w")
         _configure(context, Planes(np.full((384, 256), 128, np.uint8)), VideoOptions(encoder=codec))
     except (av.FFmpegError, OSError, ValueError) as error:
-        why = "there is no such encoder" if isinstance(error, av.codec.codec.UnknownCodecError) else describe(error)
-        logger.warning("sinks.record.encoder: %s does not work here (%s); %s encodes", codec, why, FALLBACK)
-        return why
+        return "there is no such encoder" if isinstance(error, av.codec.codec.UnknownCodecError) else describe(error)
     return None
 
 

@@ -332,7 +332,7 @@ def test_nvenc_that_does_not_work_here_is_replaced_and_that_is_said_once(
 ) -> None:
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this machine has an NVIDIA GPU")
-    video._problem_of.cache_clear()
+    video._works.cache_clear()
     for name in ("one.mp4", "two.mp4"):
         sink = recorder(tmp_path / name, video=VideoOptions(encoder="h264_nvenc"))
         sink.consume(frame(0))

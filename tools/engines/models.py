@@ -14,7 +14,6 @@ import numpy as np
 
 from engines.engine import EngineOptions, open_engine
 from engines.errors import EngineBuildError, ModelError, UnknownHead
-from engines.spec import InputSpec
 from engines.zoo import Zoo
 from pipeline.assemble import find_model, smaller_model
 from pipeline.assemble_engine import engine_options
@@ -22,7 +21,7 @@ from pipeline.assemble_faces import DEFAULT_EMBEDDER, LIVENESS, find_encoder, fi
 from pipeline.errors import ConfigError
 from pipeline.infer import detector, face_finder
 from pipeline.infer.decisions import judge_of
-from pipeline.infer.face_points import INPUT
+from pipeline.infer.face_points import as_fed
 from pipeline.infer.sized_engines import declared_size
 from pipeline.postprocess import heads
 from tools.terminal import download_progress
@@ -114,8 +113,7 @@ def _of_faces(settings: Settings) -> Iterator[Wanted]:
             yield _wanted(zoo.spec(name, task="liveness", progress=progress), options)
     if faces.points is not None:
         with download_progress(faces.points) as progress:
-            points = zoo.spec(faces.points, task="face-points", progress=progress)
-        yield _wanted(replace(points, input=INPUT) if points.input == InputSpec() else points, options)
+            yield _wanted(as_fed(zoo.spec(faces.points, task="face-points", progress=progress)), options)
     if recognises(settings):
         with download_progress(faces.embedder or DEFAULT_EMBEDDER) as progress:
             yield _wanted(find_encoder(faces, progress), options)
