@@ -15,6 +15,11 @@ ColourOrder = Literal["bgr", "rgb"]
 Fit = Literal["letterbox-topleft", "letterbox-centre", "stretch"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Metric = Literal["cosine", "l2"]
+BoxOrder = Literal["xyxy", "yxyx", "cxcywh"]
+BoxUnit = Literal["pixels", "fractions"]
+ScoreKind = Literal["probabilities", "logits"]
+AnchorArithmetic = Literal["yolov3", "yolov5"]
+Anchors = tuple[tuple[tuple[float, float], ...], ...]
 Points = tuple[tuple[float, float], ...]
 
 ARCFACE_TEMPLATE: Points = (
@@ -81,6 +86,27 @@ class EncoderSpec:
 
 
 @dataclass(frozen=True)
+class HeadOptions:
+    """What the shapes of a detector's outputs leave open; None: not known, or as the head usually has it."""
+
+    anchors: Anchors | None = None
+    """Width and height of each anchor in pixels of the input, for each feature map, the finest map first."""
+    arithmetic: AnchorArithmetic | None = None
+    """How raw values and anchors become boxes: `yolov3` (exp; also v2 and v4), `yolov5` (squared sigmoid; also v7)."""
+    box_order: BoxOrder | None = None
+    box_unit: BoxUnit | None = None
+    """Pixels of the model's input, or fractions of its sides."""
+    scores: ScoreKind | None = None
+    """Whether class scores are 0..1 already, or a sigmoid (a softmax, where one class is the background) is due."""
+    background: bool | None = None
+    """Whether class 0 is the background, so that the first label is class 1's."""
+    keypoints: tuple[int, int] | None = None
+    """Keypoints of an object, and values of each: 2 (x, y) or 3 (x, y, score)."""
+    nms: bool | None = None
+    """Whether several boxes per object are to be expected; None: as the head says."""
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """A model: where its file is, how to feed it, how to read it, and what may be done with it."""
 
@@ -91,6 +117,8 @@ class ModelSpec:
     input: InputSpec = field(default_factory=InputSpec)
     head: str | None = None
     """Output layout, a name from `pipeline.postprocess.heads`; None: recognised from the outputs."""
+    head_options: HeadOptions = field(default_factory=HeadOptions)
+    """What the head must know beside."""
     labels: tuple[str, ...] = ()
     encoder: EncoderSpec | None = None
     """For face encoders."""

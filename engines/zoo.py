@@ -237,6 +237,7 @@ def _spec(entry: Entry, found: Found) -> ModelSpec:
         task=entry.task,
         input=entry.input,
         head=entry.head,
+        head_options=entry.head_options,
         labels=entry.labels,
         encoder=entry.encoder,
         sha256=found.sha256,

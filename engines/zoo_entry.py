@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from engines.spec import TEMPLATES, EncoderSpec, InputSpec, Precision
+from engines.spec import TEMPLATES, EncoderSpec, HeadOptions, InputSpec, Precision
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]*$"
 
@@ -74,6 +74,7 @@ class Entry(_Strict):
     note: str = ""
     input: InputSpec = InputSpec()
     head: str | None = None
+    head_options: HeadOptions = HeadOptions()
     labels: tuple[str, ...] = ()
     encoder: Annotated[EncoderSpec, BeforeValidator(_with_named_template)] | None = None
     """For face encoders; `template` may be one of the names in `engines.spec.TEMPLATES`."""

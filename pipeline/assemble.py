@@ -131,7 +131,7 @@ def find_model(model: str, input_size: tuple[int, int] | None, progress: Progres
     Raises:
         ModelError: it is nowhere, damaged, or no detector.
     """
-    from pipeline.infer.detector import recognise
+    from pipeline.infer.recognition import recognise
 
     return recognise(Zoo.load().spec(model, task="detect", progress=progress), input_size)
 
@@ -148,7 +148,7 @@ def make_sinks(settings: SinksSettings, stop: Callable[[], None]) -> list[Sink]:
     if settings.events is not None:
         from pipeline.sinks.events import Events
 
-        sinks.append(Events(settings.events.path, settings.events.encodings))
+        sinks.append(Events(settings.events.path, settings.events.encodings, settings.events.masks))
     if (frames := settings.frames) is not None:
         from pipeline.sinks.pictures import PictureOptions, Pictures
 
@@ -166,12 +166,20 @@ def _detection(settings: Settings, sources: Sequence[Source], progress: Progress
     detect = settings.detect
     if not detect.enabled:
         return []
-    from pipeline.infer.detector import Detector, DetectorOptions, Load
+    from pipeline.infer.detector import Detector, Load
+    from pipeline.infer.picture_detector import DetectorOptions
 
     spec = find_model(detect.model, detect.input_size, progress)
     engine = suited(engine_options(settings.engine, detect.input_size), [source.info for source in sources])
     smaller = smaller_model(settings, spec, engine, progress)
-    options = DetectorOptions(detect.confidence, detect.iou, detect.classes, detect.class_agnostic)
+    options = DetectorOptions(
+        confidence=detect.confidence,
+        iou=detect.iou,
+        nms=detect.nms,
+        classes=detect.classes,
+        class_agnostic=detect.class_agnostic,
+        max_detections=detect.max_detections,
+    )
     return [Detector(spec, engine, options, Load(detect.every, detect.on_overload == "bypass", smaller))]
 
 
@@ -228,7 +236,14 @@ def _rendering(settings: Settings) -> list[Stage]:
     from pipeline.render.renderer import Renderer, RenderOptions
 
     options = RenderOptions(
-        render.boxes, render.labels, render.landmarks, render.hud, render.thickness, render.font_scale
+        boxes=render.boxes,
+        labels=render.labels,
+        landmarks=render.landmarks,
+        masks=render.masks,
+        keypoints=render.keypoints,
+        hud=render.hud,
+        thickness=render.thickness,
+        font_scale=render.font_scale,
     )
     return [Renderer(options)]
 

@@ -19,7 +19,7 @@ from engines.spec import ModelSpec
 from pipeline.capture.file import VideoFile
 from pipeline.capture.source import Damaged
 from pipeline.frame import Frame
-from pipeline.infer.detector import DetectorOptions, PictureDetector
+from pipeline.infer.picture_detector import DetectorOptions, PictureDetector
 from pipeline.render.renderer import Renderer, RenderOptions
 from pipeline.sinks.recorder import Recorder, RecorderOptions
 

@@ -25,7 +25,8 @@ from engines.spec import Precision
 from engines.zoo import Zoo
 from pipeline.capture.images import read_image
 from pipeline.errors import ConfigError
-from pipeline.infer.detector import DetectorOptions, PictureDetector, recognise
+from pipeline.infer.picture_detector import DetectorOptions, PictureDetector
+from pipeline.infer.recognition import recognise
 from pipeline.picture import Picture
 from tools import coco
 from tools.terminal import bar, download_progress

@@ -39,6 +39,7 @@ from pipeline.config.values import (
     SourceName,
     Text,
     Texts,
+    Tiles,
     VideoPath,
     X264Preset,
     wrong,
@@ -89,6 +90,9 @@ class SourceSettings(Section):
     )
     rotate: Rotation = Field(
         default="auto", description="Turn the picture, degrees clockwise (auto: as the file's rotation tag says)."
+    )
+    detect_in: Crop | None = Field(
+        default=None, description="Detect in this part of the picture only: left, top, width, height in pixels."
     )
     max_fps: float | None = Field(default=None, gt=0, description="Take at most so many pictures per second.")
     crop: Crop | None = Field(
@@ -151,10 +155,10 @@ class EngineSettings(Section):
     @classmethod
     def _backend_has_it(cls, precision: str, info: ValidationInfo) -> str:
         backend = info.data.get("backend")
-        if backend == "onnxruntime" and precision in ("bf16", "fp16", "int8"):
-            raise wrong("does not work with backend onnxruntime: use fp32")
-        if backend == "openvino" and precision in ("fp16", "int8"):
-            raise wrong("does not work with backend openvino: on a CPU use bf16 or fp32")
+        if backend == "onnxruntime" and precision in ("bf16", "fp16"):
+            raise wrong("does not work with backend onnxruntime: use fp32 or int8")
+        if backend == "openvino" and precision == "fp16":
+            raise wrong("does not work with backend openvino: on a CPU use bf16, fp32 or int8")
         if backend in ("tensorrt", "tensorrt-rtx") and precision == "bf16":
             raise wrong(f"does not work with backend {backend}: use fp32, fp16 or int8")
         return precision
@@ -171,6 +175,11 @@ class DetectSettings(Section):
     )
     classes: Texts = Field(default=(), description="Keep these classes only, by name (empty: all).")
     class_agnostic: bool = Field(default=False, description="Let boxes of different classes suppress each other.")
+    nms: Literal["standard", "diou", "soft-linear", "soft-gaussian", "fusion"] = Field(
+        default="standard",
+        description="How boxes of one object become one: NMS, by distance IoU, soft, or weighted boxes fusion.",
+    )
+    max_detections: int = Field(default=300, ge=1, description="Keep so many boxes of a frame, the best ones.")
     input_size: InputSize | None = Field(
         default=None,
         description="Side or [height, width] of the model's input, pixels (null: the model's own).",
@@ -178,6 +187,31 @@ class DetectSettings(Section):
     every: int = Field(
         default=1, ge=1, description="Detect in every n-th frame; the others take over what was found before."
     )
+    between: Literal["hold", "predict"] = Field(
+        default="hold",
+        description="Boxes of frames that are not detected in: held where they were, or moved on as they moved.",
+    )
+    when: Literal["always", "motion"] = Field(
+        default="always", description="motion: leave the model out while nothing moves."
+    )
+    motion_area: float = Field(
+        default=0.001, gt=0, lt=1, description="With motion: part of the picture that must change, 0.001 = 0.1 %."
+    )
+    motion_hold_s: float = Field(
+        default=1.0, ge=0, description="With motion: go on detecting for so long after the last of it."
+    )
+    keep_alive_s: float | None = Field(
+        default=5.0, gt=0, description="With motion: detect at least this often all the same (null: never)."
+    )
+    tiles: Tiles | None = Field(
+        default=None,
+        description="Detect in overlapping parts of large pictures: auto, ROWSxCOLUMNS such as 2x3, or the side of a "
+        "part in pixels (null: only in the whole).",
+    )
+    tile_overlap: float = Field(
+        default=0.2, ge=0, lt=0.9, description="How much of a part the next one shares with it."
+    )
+    full_frame: bool = Field(default=True, description="With tiles: detect in the whole picture, too.")
     on_overload: Literal["drop", "bypass"] = Field(
         default="drop",
         description="Where a live source is faster than the model: drop frames, or let them bypass it, with what was "
@@ -274,6 +308,8 @@ class RenderSettings(Section):
     boxes: bool = Field(default=True, description="Draw boxes.")
     labels: bool = Field(default=True, description="Write class and score at each box.")
     landmarks: bool = Field(default=False, description="Draw the landmarks of faces.")
+    masks: bool = Field(default=True, description="Tint objects where the model gives their masks.")
+    keypoints: bool = Field(default=True, description="Draw skeletons where the model gives keypoints.")
     hud: bool = Field(default=True, description="Write frame rate and latency into a corner.")
     thickness: int | None = Field(
         default=None, ge=1, le=20, description="Line width, pixels (null: from the picture's size)."
@@ -309,6 +345,7 @@ class EventsSettings(Section):
     encodings: bool = Field(
         default=False, description="Write the encodings of faces, too: personal data, by which people can be found."
     )
+    masks: bool = Field(default=False, description="Write the outlines of masks, too, where the model gives masks.")
 
 
 class WindowSettings(Section):

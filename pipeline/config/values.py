@@ -89,6 +89,16 @@ def _option(text: str) -> str:
     return text
 
 
+def _tiles(value: object) -> object:
+    """Read `auto`, `2x3` (rows, columns) or 640 (the side of a tile)."""
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    rows, times, columns = str(value).lower().partition("x")
+    if not (times and rows.isdecimal() and columns.isdecimal() and int(rows) * int(columns)):
+        raise wrong("must be auto, ROWSxCOLUMNS such as 2x3, or the side of a tile in pixels")
+    return int(rows), int(columns)
+
+
 Text = Annotated[str, Field(min_length=1)]
 SourceName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 Address = Annotated[int | str, BeforeValidator(_address)]
@@ -132,6 +142,14 @@ InputSize = Annotated[
     BeforeValidator(_sides, json_schema_input_type=_Side | tuple[_Side, _Side]),
 ]
 """Height and width in pixels; one number stands for both."""
+
+_Tile = Annotated[int, Field(ge=32, le=8192)]
+_TilesAlong = Annotated[int, Field(ge=1, le=64)]
+Tiles = Annotated[
+    Literal["auto"] | _Tile | tuple[_TilesAlong, _TilesAlong],
+    BeforeValidator(_tiles, json_schema_input_type=Literal["auto"] | _Tile | str),
+]
+"""How a large picture is cut: automatically, by the side of a tile in pixels, or in rows and columns."""
 
 EmptyIsNone = BeforeValidator(_list)
 """A list left empty in YAML (`sources:`) is null there: read it as no entries."""

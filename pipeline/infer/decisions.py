@@ -32,10 +32,12 @@ def judge_of(spec: ModelSpec) -> Judge | None:
 
 def _objects(spec: ModelSpec, size: tuple[int, int]) -> Decide:
     def decide(outputs: Outputs) -> Decisions:
-        head = heads.choose(spec.head, _shapes(outputs), size)
+        head = heads.head_of(spec, outputs, size)
         found = head.decode(outputs, size, CONFIDENCE)
         if head.needs_nms:
             found = found[nms(found.boxes, found.scores, found.class_ids, IOU)]
+        else:
+            found = found[np.argsort(-found.scores, kind="stable")]
         return Decisions(found.boxes, found.scores, found.class_ids)
 
     return decide

@@ -1,110 +1,23 @@
-"""Detector: letterbox -> engine -> head -> NMS, with several requests in flight."""
+"""Detector: the detection stage of a run, with several requests in flight."""
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from engines.engine import Engine, EngineOptions, Outputs, Pending, open_engine
-from pipeline.errors import ConfigError
+from engines.engine import EngineOptions, Outputs, Pending, open_engine
 from pipeline.frame import Detections, Frame
 from pipeline.infer.decisions import judge_of
-from pipeline.infer.letterbox import Letterbox, Letterboxes
+from pipeline.infer.letterbox import Letterbox
+from pipeline.infer.picture_detector import DetectorOptions, PictureDetector, class_ids
 from pipeline.postprocess import heads
-from pipeline.postprocess.nms import nms
 from pipeline.stage import AsyncStage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engines.spec import ModelSpec
-    from pipeline.arrays import Image
-    from pipeline.picture import Picture
-    from pipeline.postprocess.heads.head import Head
-
-
-@dataclass(frozen=True)
-class DetectorOptions:
-    """What counts as a detection."""
-
-    confidence: float = 0.3
-    """A score must be larger than this."""
-    iou: float = 0.45
-    """Of two boxes of one class that overlap by more than this, the better one stays."""
-    classes: tuple[str, ...] = ()
-    """Names of the classes to keep; empty: all."""
-    class_agnostic: bool = False
-    """Whether boxes of different classes suppress each other."""
-    max_detections: int = 300
-
-
-def recognise(spec: ModelSpec, size: tuple[int, int] | None = None) -> ModelSpec:
-    """Complete the spec of a file that no zoo entry describes: its head, and how models with that head are fed.
-
-    Raises:
-        UnknownHead: no head fits the outputs.
-    """
-    if spec.head is not None:
-        return spec
-    engine = open_engine(spec, EngineOptions(backend="onnxruntime", precision="fp32", requests=1, input_size=size))
-    try:
-        blank = np.zeros((1, *engine.input_size, 3), np.uint8)
-        head = heads.choose(None, _shapes(engine.infer(blank)), engine.input_size)
-    finally:
-        engine.close()
-    fed = replace(head.input, height=spec.input.height, width=spec.input.width)
-    return replace(spec, head=head.name, input=fed)
-
-
-class PictureDetector:
-    """A detector for single pictures: what the stage, the evaluation and the parity check share."""
-
-    def __init__(self, spec: ModelSpec, engine: Engine, options: DetectorOptions) -> None:
-        """Check that the model's outputs can be read.
-
-        Raises:
-            UnknownHead: no head fits them.
-            ConfigError: a class name that the model does not have.
-        """
-        self.spec, self.engine, self.options = spec, engine, options
-        blank = np.full((1, *engine.input_size, 3), spec.input.pad, np.uint8)
-        shapes = _shapes(engine.infer(blank))  # also the warm-up: a first request is the slowest
-        self.head: Head = heads.choose(spec.head, shapes, engine.input_size)
-        self.labels = spec.labels
-        self._wanted = _class_ids(options.classes, spec.labels)
-        self._inputs = Letterboxes(engine.input_size, spec.input.fit, spec.input.pad)
-
-    def letterbox(self, picture: Picture) -> tuple[Letterbox, Image]:
-        """Cut the model's input; the array is reused for the next picture of this size."""
-        return self._inputs.cut(picture)
-
-    def start(self, pictures: Sequence[Picture]) -> tuple[list[Letterbox], Pending]:
-        """Start one request on pictures of any sizes."""
-        return self._inputs.start(self.engine, pictures)
-
-    def read(self, outputs: Outputs, plan: Letterbox) -> Detections:
-        """Turn the engine's outputs into detections in frame pixels: filter, decode, NMS, map back, clip.
-
-        Clipped last: boxes that the frame's edge cuts overlap more once they are cut, which cost 0.1 points of AP.
-        """
-        found = self.head.decode(outputs, self.engine.input_size, self.options.confidence)
-        if self._wanted is not None:
-            found = found[np.isin(found.class_ids, self._wanted)]
-        if self.head.needs_nms:
-            agnostic = self.options.class_agnostic
-            found = found[nms(found.boxes, found.scores, found.class_ids, self.options.iou, class_agnostic=agnostic)]
-        found = found[: self.options.max_detections]
-        height, width = plan.source
-        return Detections(plan.to_source(found.boxes), found.scores, found.class_ids).clip(width, height)
-
-    def __call__(self, picture: Picture) -> Detections:
-        """Detect in one picture."""
-        plan, buffer = self.letterbox(picture)
-        return self.read(self.engine.infer(buffer[None]), plan)
 
 
 class Request:
@@ -173,7 +86,7 @@ class Detector(AsyncStage[Work]):
         load = load or Load()
         self._models = [(spec, engine), *([load.smaller] if load.smaller else [])]
         for each, _ in self._models:
-            _class_ids(options.classes, each.labels)
+            class_ids(options.classes, each.labels)
         self._options = options
         self._load = load
         self.bypass = load.bypass
@@ -195,7 +108,7 @@ class Detector(AsyncStage[Work]):
     def open(self) -> None:
         """Compile the models."""
         for spec, options in self._models:
-            options = replace(options, candidates=heads.candidates(spec.head))
+            options = replace(options, candidates=heads.candidates(spec))
             engine = open_engine(spec, options, judge_of(spec))
             self._detectors.append(PictureDetector(spec, engine, self._options))
         self.in_flight = self._detectors[0].engine.requests
@@ -244,19 +157,3 @@ class Detector(AsyncStage[Work]):
         """Give the engines back."""
         for detector in self._detectors:
             detector.engine.close()
-
-
-def _shapes(outputs: Outputs) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in outputs.items()}
-
-
-def _class_ids(names: Sequence[str], labels: Sequence[str]) -> list[int] | None:
-    """Return the numbers of the named classes; None for all."""
-    if not names:
-        return None
-    for name in names:
-        if name not in labels:
-            near = difflib.get_close_matches(name, labels, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it knows: {', '.join(labels) or 'no names'}"
-            raise ConfigError(f"detect.classes: the model has no class {name!r}; {hint}")
-    return [labels.index(name) for name in names]

@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     Shapes = Mapping[str, tuple[int, ...]]
 
 
-class Layout(Protocol):
-    """What is asked of a head here."""
+class Named(Protocol):
+    """What is said of a head."""
 
     name: str
     layout: str
+
+
+class Layout(Named, Protocol):
+    """What is asked of a head here."""
 
     def matches(self, shapes: Shapes, size: tuple[int, int]) -> bool:
         """Whether outputs of these shapes have this layout."""
@@ -43,10 +47,17 @@ def choose_head(
     for head in known:
         if name in (None, head.name) and head.matches(shapes, size):
             return head
+    raise no_head(known, name, shapes, size, purpose)
+
+
+def no_head(
+    known: Sequence[Named], name: str | None, shapes: Shapes, size: tuple[int, int], purpose: str
+) -> UnknownHead:
+    """Return the error that says what was seen and what is known; the arguments are those of `choose_head`."""
     seen = ", ".join(f"{output} {list(shape)}" for output, shape in shapes.items())
     layouts = "; ".join(f"{head.name}: {head.layout}" for head in known)
     asked = "" if name is None else f"the head {name!r} was asked for, "
-    raise UnknownHead(
+    return UnknownHead(
         f"the model is no {purpose} that can be read: {asked}for input {size[0]}x{size[1]} it gives {seen}. "
         f"Known: {layouts}"
     )

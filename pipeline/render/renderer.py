@@ -35,6 +35,8 @@ class RenderOptions:
     boxes: bool = True
     labels: bool = True
     landmarks: bool = False
+    masks: bool = True
+    keypoints: bool = True
     hud: bool = True
     thickness: int | None = None
     font_scale: float | None = None

@@ -36,14 +36,16 @@ class Events(Sink):
 
     name = "events"
 
-    def __init__(self, path: Path, encodings: bool = False) -> None:
+    def __init__(self, path: Path, encodings: bool = False, masks: bool = False) -> None:
         """Write nothing yet.
 
         Args:
             path: of the log.
             encodings: whether to write the encodings of faces, which are personal data.
+            masks: whether to write the outlines of masks.
         """
         self._path = path
+        self._masks = masks
         self._encodings = encodings
         self._file: int | None = None
         self._size = 0

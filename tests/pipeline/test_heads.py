@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.errors import UnknownHead
-from pipeline.frame import Detections
+from engines.spec import HeadOptions
 from pipeline.postprocess import heads
+from pipeline.postprocess.heads.found import Found
+from pipeline.postprocess.heads.head import Seen
 from pipeline.postprocess.heads.yolox import YOLOX
 
 Array = npt.NDArray[Any]
@@ -43,9 +45,10 @@ def decode_by_loop(rows: Array, size: tuple[int, int], confidence: float) -> lis
     return found
 
 
-def check_same(found: Detections, expected: list[tuple[float, ...]]) -> None:
+def check_same(found: Found, expected: list[tuple[float, ...]]) -> None:
     table = np.array(sorted(expected, key=lambda each: -each[4])).reshape(-1, 6)
     assert len(found) == len(table)
+    found = found[np.argsort(-found.scores, kind="stable")]
     np.testing.assert_allclose(found.scores, table[:, 4], rtol=1e-5)
     order = np.lexsort((found.boxes[:, 0], found.scores.round(5)))
     other = np.lexsort((table[:, 0], table[:, 4].round(5)))
@@ -64,7 +67,7 @@ def real_output(shared: Path) -> Array:
 
 @pytest.mark.parametrize("confidence", [0.01, 0.3])
 def test_a_real_output_is_decoded_as_a_plain_loop_decodes_it(real_output: Array, confidence: float) -> None:
-    found = YOLOX().decode({"output": real_output}, (416, 416), confidence)
+    found = YOLOX(HeadOptions()).decode({"output": real_output}, (416, 416), confidence)
     assert len(found) > 5
     check_same(found, decode_by_loop(real_output[0], (416, 416), confidence))
 
@@ -76,22 +79,22 @@ def test_any_size_and_number_of_classes_is_decoded_as_by_a_plain_loop(
 ) -> None:
     output = random_output((height, width), classes, seed)
     shapes = {"output": output.shape}
-    assert heads.choose(None, shapes, (height, width)).name == "yolox"
-    assert YOLOX().class_count(shapes) == classes
-    found = YOLOX().decode({"output": output}, (height, width), 0.3)
+    assert heads.choose(None, Seen(shapes, (height, width))).head.name == "yolox"
+    assert YOLOX(HeadOptions()).class_count(shapes) == classes
+    found = YOLOX(HeadOptions()).decode({"output": output}, (height, width), 0.3)
     check_same(found, decode_by_loop(output[0], (height, width), 0.3))
 
 
 def test_a_score_of_exactly_the_confidence_is_no_candidate() -> None:
     output = np.zeros((1, 21, 6), np.float32)
     output[0, :2, 4], output[0, :2, 5] = 1, [0.5, 0.75]
-    assert YOLOX().decode({"output": output}, (32, 32), 0.5).scores.tolist() == [0.75]
+    assert YOLOX(HeadOptions()).decode({"output": output}, (32, 32), 0.5).scores.tolist() == [0.75]
 
 
 def test_a_candidate_has_the_class_with_the_largest_score_only() -> None:
     output = np.zeros((1, 21, 8), np.float32)
     output[0, 7, 4:] = [0.9, 0.8, 0.95, 0.9]
-    found = YOLOX().decode({"output": output}, (32, 32), 0.1)
+    found = YOLOX(HeadOptions()).decode({"output": output}, (32, 32), 0.1)
     assert found.class_ids.tolist() == [1]
 
 
@@ -99,7 +102,7 @@ def test_values_of_a_broken_model_are_decoded_without_a_warning() -> None:
     output = np.zeros((1, 21, 6), np.float32)
     output[0, 0] = [0, 0, 1000, 1000, 1, 1]
     output[0, 1, 4] = np.nan
-    found = YOLOX().decode({"output": output}, (32, 32), 0.1)
+    found = YOLOX(HeadOptions()).decode({"output": output}, (32, 32), 0.1)
     assert len(found) == 1
     assert not np.isfinite(found.boxes).any()
 
@@ -120,7 +123,7 @@ def test_outputs_that_no_head_reads_are_listed_with_the_layouts_known(
     name: str | None, shapes: dict[str, tuple[int, ...]]
 ) -> None:
     with pytest.raises(UnknownHead, match=r"for input 416x416 it gives.*Known: .*yolox") as raised:
-        heads.choose(name, shapes, (416, 416))
+        heads.choose(name, Seen(shapes, (416, 416)))
     assert all(str(list(shape)) in str(raised.value) for shape in shapes.values())
 
 

@@ -19,7 +19,7 @@ from pipeline.assemble import find_model, smaller_model
 from pipeline.assemble_engine import engine_options
 from pipeline.assemble_faces import DEFAULT_EMBEDDER, LIVENESS, find_encoder, find_finder, recognises
 from pipeline.errors import ConfigError
-from pipeline.infer import detector, face_finder
+from pipeline.infer import face_finder, recognition
 from pipeline.infer.decisions import judge_of
 from pipeline.infer.face_points import as_fed
 from pipeline.infer.sized_engines import declared_size
@@ -121,7 +121,7 @@ def _of_faces(settings: Settings) -> Iterator[Wanted]:
 
 def _wanted(spec: ModelSpec, options: EngineOptions, note: str = "") -> Wanted:
     """Return what a run opens: a detector of objects lets the GPU choose among its rows."""
-    candidates = heads.candidates(spec.head) if spec.task == "detect" else None
+    candidates = heads.candidates(spec) if spec.task == "detect" else None
     return Wanted(spec, replace(options, candidates=candidates), note)
 
 
@@ -161,7 +161,7 @@ def _recognised(spec: ModelSpec, size: Size | None) -> tuple[ModelSpec, str]:
     """Return the spec with its head, and a note where its outputs cannot be read as boxes."""
     try:
         if spec.task == "detect":
-            return detector.recognise(spec, size), ""
+            return recognition.recognise(spec, size), ""
         return face_finder.recognise(spec) if spec.task == "face-detect" else spec, ""
     except (UnknownHead, EngineBuildError) as reason:  # ONNX Runtime, which is asked here, does not know all plugins
         return spec, f"only tensors are compared: {reason}"

@@ -13,7 +13,8 @@ from pipeline.capture import make_source
 from pipeline.capture.source import Source, SourceInfo
 from pipeline.errors import SourceError
 from pipeline.frame import Frame
-from pipeline.infer.detector import Detector, DetectorOptions
+from pipeline.infer.detector import Detector
+from pipeline.infer.picture_detector import DetectorOptions
 from pipeline.picture import Picture
 from pipeline.render.renderer import Renderer, RenderOptions
 from pipeline.runner import Runner

@@ -11,40 +11,42 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engines.engine import Candidates
-from engines.spec import InputSpec
+from engines.spec import HeadOptions, InputSpec
 from pipeline.arrays import FloatArray
-from pipeline.frame import Detections
 from pipeline.postprocess.cells import cells, count
+from pipeline.postprocess.heads.found import Found
+from pipeline.postprocess.heads.head import Fit, Head, Seen, Shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from engines.engine import Outputs
 
 STRIDES = (8, 16, 32)
 
 
-class YOLOX:
+class YOLOX(Head):
     """Decodes YOLOX's raw output."""
 
     name = "yolox"
     layout = "one output [1, cells of strides 8, 16, 32, 5 + classes]"
-    needs_nms = True
     input = InputSpec(colour="bgr", fit="letterbox-topleft", pad=114)
-    candidates: Candidates | None = Candidates(classes=5, objectness=4)
+    candidates = Candidates(classes=5, objectness=4)
 
-    def matches(self, shapes: Mapping[str, tuple[int, ...]], size: tuple[int, int]) -> bool:
+    @classmethod
+    def fit(cls, seen: Seen, options: HeadOptions) -> Fit | None:
         """Whether there is one output with a row per cell."""
-        if len(shapes) != 1:
-            return False
-        shape = next(iter(shapes.values()))
-        return len(shape) == 3 and shape[1] == sum(count(size, stride) for stride in STRIDES) and shape[2] > 5
+        if len(seen.shapes) != 1:
+            return None
+        shape = next(iter(seen.shapes.values()))
+        rows = sum(count(seen.size, stride) for stride in STRIDES)
+        if len(shape) != 3 or shape[1] != rows or shape[2] <= 5:
+            return None
+        return Fit(options, f"one output {list(shape)}: 5 + {shape[2] - 5} values for each of the {rows} cells")
 
-    def class_count(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    def class_count(self, shapes: Shapes) -> int:
         """Return columns less box and objectness."""
         return next(iter(shapes.values()))[2] - 5
 
-    def decode(self, outputs: Outputs, size: tuple[int, int], confidence: float) -> Detections:
+    def decode(self, outputs: Outputs, size: tuple[int, int], confidence: float, *, multi_label: bool = False) -> Found:
         """Return the candidates; score = objectness x class score."""
         rows = next(iter(outputs.values()))[0]
         likely = np.flatnonzero(rows[:, 4] > confidence)  # a score is never larger than its objectness
@@ -55,7 +57,7 @@ class YOLOX:
         corners, strides = cells(size, STRIDES)
         places = likely[chosen]
         boxes = _boxes(rows[chosen, :4], corners[places], strides[places])
-        return Detections(boxes, scores[chosen], class_ids[chosen].astype(np.int32))
+        return Found(boxes, scores[chosen], class_ids[chosen].astype(np.int32))
 
 
 def _boxes(rows: FloatArray, corners: FloatArray, strides: FloatArray) -> FloatArray:

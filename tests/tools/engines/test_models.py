@@ -11,7 +11,8 @@ from engines.errors import ModelError, ModelNotFound
 from pipeline.config.load import load_settings, parse_set
 from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError
-from pipeline.infer.detector import Detector, DetectorOptions
+from pipeline.infer.detector import Detector
+from pipeline.infer.picture_detector import DetectorOptions
 from tests.engines.onnx_files import focus, identity
 from tools.engines.models import configured, named
 from tools.engines.options import input_size_of, settings_of

@@ -1,0 +1,112 @@
+"""PictureDetector: letterbox -> engine -> head -> NMS for one picture."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engines.engine import Engine, Outputs, Pending
+from pipeline.errors import ConfigError
+from pipeline.frame import Detections
+from pipeline.infer.letterbox import Letterbox, Letterboxes
+from pipeline.postprocess import heads
+from pipeline.postprocess.heads.found import Found
+from pipeline.postprocess.merge import Merging, merge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from engines.spec import ModelSpec
+    from pipeline.arrays import Image
+    from pipeline.picture import Picture
+    from pipeline.postprocess.heads.head import Head
+
+
+@dataclass(frozen=True)
+class DetectorOptions:
+    """What counts as a detection."""
+
+    confidence: float = 0.3
+    """A score must be larger than this."""
+    iou: float = 0.45
+    """Of two boxes of one class that overlap by more than this, the better one stays."""
+    nms: Merging = "standard"
+    """How boxes of one object become one."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes to keep; empty: all."""
+    class_agnostic: bool = False
+    """Whether boxes of different classes suppress each other."""
+    max_detections: int = 300
+    multi_label: bool = False
+    """Whether a candidate stands for each class with a score above `confidence`, not only for its best one."""
+
+
+class PictureDetector:
+    """A detector for single pictures: what the stage, the evaluation and the parity check share."""
+
+    def __init__(self, spec: ModelSpec, engine: Engine, options: DetectorOptions) -> None:
+        """Check that the model's outputs can be read.
+
+        Raises:
+            UnknownHead: no head fits them.
+            ConfigError: a class name that the model does not have.
+        """
+        self.spec, self.engine, self.options = spec, engine, options
+        blank = np.full((1, *engine.input_size, 3), spec.input.pad, np.uint8)
+        outputs = engine.infer(blank)  # also the warm-up: a first request is the slowest
+        self.head: Head = heads.head_of(spec, outputs, engine.input_size)
+        self.labels = spec.labels
+        self._wanted = class_ids(options.classes, spec.labels)
+        self._inputs = Letterboxes(engine.input_size, spec.input.fit, spec.input.pad)
+
+    def letterbox(self, picture: Picture) -> tuple[Letterbox, Image]:
+        """Cut the model's input; the array is reused for the next picture of this size."""
+        return self._inputs.cut(picture)
+
+    def start(self, pictures: Sequence[Picture]) -> tuple[list[Letterbox], Pending]:
+        """Start one request on pictures of any sizes."""
+        return self._inputs.start(self.engine, pictures)
+
+    def read(self, outputs: Outputs, plan: Letterbox) -> Detections:
+        """Turn the engine's outputs into detections in frame pixels: filter, decode, NMS, map back, clip.
+
+        Clipped last: boxes that the frame's edge cuts overlap more once they are cut, which cost 0.1 points of AP.
+        """
+        options = self.options
+        found = self.head.decode(outputs, self.engine.input_size, options.confidence, multi_label=options.multi_label)
+        if self._wanted is not None:
+            found = found[np.isin(found.class_ids, self._wanted)]
+        found = self._merged(found)
+        height, width = plan.source
+        return Detections(plan.to_source(found.boxes), found.scores, found.class_ids).clip(width, height)
+
+    def _merged(self, found: Found) -> Found:
+        most = self.options.max_detections
+        if self.head.needs_nms:
+            agnostic = self.options.class_agnostic
+            return merge(found, self.options.nms, self.options.iou, class_agnostic=agnostic, most=most)
+        return found[np.argsort(-found.scores, kind="stable")[:most]]
+
+    def __call__(self, picture: Picture) -> Detections:
+        """Detect in one picture."""
+        plan, buffer = self.letterbox(picture)
+        return self.read(self.engine.infer(buffer[None]), plan)
+
+
+def class_ids(names: Sequence[str], labels: Sequence[str]) -> list[int] | None:
+    """Return the numbers of the named classes; None for all.
+
+    Raises:
+        ConfigError: one of them is none of the labels.
+    """
+    if not names:
+        return None
+    for name in names:
+        if name not in labels:
+            near = difflib.get_close_matches(name, labels, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it knows: {', '.join(labels) or 'no names'}"
+            raise ConfigError(f"detect.classes: the model has no class {name!r}; {hint}")
+    return [labels.index(name) for name in names]
