@@ -39,6 +39,8 @@ class Fit:
     """The ones asked for, with what was found out."""
     why: str
     """For people: `one output [1, 84, 8400]: 4 + 80 rows for the 8400 cells of strides 8, 16, 32`."""
+    certain: bool = True
+    """False: taken only where nothing else fits."""
 
 
 class Head(ABC):
