@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pipeline.arrays import FloatArray, Image, Index, IntArray
 from pipeline.boxes import clip_boxes
 from pipeline.faces import Faces
+from pipeline.masks import Masks
 from pipeline.picture import Picture, Planes
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ class Detections:
     """(N,) int32, an index into the model's labels."""
     track_ids: IntArray | None = None
     """(N,) int32, unique per source; None where nothing tracks."""
-    masks: npt.NDArray[np.bool_] | None = None
-    """(N, H, W) bool; None where the model gives no masks."""
+    masks: Masks | None = None
+    """N, each a crop of the frame; (N, H, W) bool is taken, too. None where the model gives no masks."""
+    keypoints: FloatArray | None = None
+    """(N, K, 3) float32: x and y in frame pixels, which may lie outside, and score; None where there are none."""
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, np.float32)
@@ -49,8 +52,11 @@ class Detections:
         self.scores = np.asarray(self.scores, np.float32).reshape(-1)
         self.class_ids = np.asarray(self.class_ids, np.int32).reshape(-1)
         self.track_ids = None if self.track_ids is None else np.asarray(self.track_ids, np.int32).reshape(-1)
-        self.masks = None if self.masks is None else np.asarray(self.masks, np.bool_)
-        for name in ("scores", "class_ids", "track_ids", "masks"):
+        self.masks = None if self.masks is None else Masks.of(self.masks)
+        self.keypoints = None if self.keypoints is None else np.asarray(self.keypoints, np.float32)
+        if self.keypoints is not None and (self.keypoints.ndim != 3 or self.keypoints.shape[2] != 3):
+            raise ValueError(f"keypoints must be (N, K, 3), not {self.keypoints.shape}")
+        for name in ("scores", "class_ids", "track_ids", "masks", "keypoints"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.boxes):
                 raise ValueError(f"{len(self.boxes)} boxes but {len(values)} {name}")
@@ -61,6 +67,7 @@ class Detections:
         self.boxes, self.scores, self.class_ids = self.boxes[order], self.scores[order], self.class_ids[order]
         self.track_ids = None if self.track_ids is None else self.track_ids[order]
         self.masks = None if self.masks is None else self.masks[order]
+        self.keypoints = None if self.keypoints is None else self.keypoints[order]
 
     @classmethod
     def empty(cls) -> Detections:
@@ -69,18 +76,20 @@ class Detections:
 
     @classmethod
     def concatenate(cls, parts: Iterable[Detections]) -> Detections:
-        """Join several, sorted again by score. Track ids and masks survive only where every part has them."""
+        """Join several, sorted again by score. What not every part has (track ids, masks, keypoints) is left out."""
         filled = [part for part in parts if len(part)]
         if not filled:
             return cls.empty()
         tracks = [part.track_ids for part in filled if part.track_ids is not None]
         masks = [part.masks for part in filled if part.masks is not None]
+        keypoints = [part.keypoints for part in filled if part.keypoints is not None]
         return cls(
             np.concatenate([part.boxes for part in filled]),
             np.concatenate([part.scores for part in filled]),
             np.concatenate([part.class_ids for part in filled]),
             np.concatenate(tracks) if len(tracks) == len(filled) else None,
-            np.concatenate(masks) if len(masks) == len(filled) else None,
+            Masks.concatenate(masks) if len(masks) == len(filled) else None,
+            np.concatenate(keypoints) if len(keypoints) == len(filled) else None,
         )
 
     def __len__(self) -> int:
@@ -95,16 +104,17 @@ class Detections:
             self.class_ids[rows],
             None if self.track_ids is None else self.track_ids[rows],
             None if self.masks is None else self.masks[rows],
+            None if self.keypoints is None else self.keypoints[rows],
         )
 
     def clip(self, width: int, height: int) -> Detections:
-        """Cut boxes at the frame's edges; those with nothing left inside are removed."""
+        """Cut boxes at the frame's edges; those with nothing left inside are removed. Masks are inside already."""
         boxes, inside = clip_boxes(self.boxes, width, height)
-        clipped = Detections(boxes, self.scores, self.class_ids, self.track_ids, self.masks)
+        clipped = Detections(boxes, self.scores, self.class_ids, self.track_ids, self.masks, self.keypoints)
         return clipped if inside.all() else clipped[inside]
 
     def to_supervision(self) -> Any:
-        """Return the same as `supervision.Detections`.
+        """Return the same as `supervision.Detections`: masks as whole frames, keypoints in its `data`.
 
         Raises:
             ImportError: the `supervision` package is not installed.
@@ -118,7 +128,8 @@ class Detections:
             confidence=self.scores,
             class_id=self.class_ids.astype(int),
             tracker_id=None if self.track_ids is None else self.track_ids.astype(int),
-            mask=self.masks,
+            mask=None if self.masks is None else self.masks.dense(),
+            data={} if self.keypoints is None else {"keypoints": self.keypoints},
         )
 
 

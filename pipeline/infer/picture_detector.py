@@ -1,4 +1,4 @@
-"""PictureDetector: letterbox -> engine -> head -> NMS for one picture."""
+"""PictureDetector: letterbox -> engine -> head -> NMS -> masks and keypoints for one picture."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engines.engine import Engine, Outputs, Pending
+from pipeline.boxes import clip_boxes
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections
 from pipeline.infer.letterbox import Letterbox, Letterboxes
+from pipeline.infer.masks import masks_in_frame
 from pipeline.postprocess import heads
 from pipeline.postprocess.heads.found import Found
 from pipeline.postprocess.merge import Merging, merge
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engines.spec import ModelSpec
-    from pipeline.arrays import Image
+    from pipeline.arrays import FloatArray, Image
+    from pipeline.masks import Masks
     from pipeline.picture import Picture
     from pipeline.postprocess.heads.head import Head
 
@@ -71,9 +74,10 @@ class PictureDetector:
         return self._inputs.start(self.engine, pictures)
 
     def read(self, outputs: Outputs, plan: Letterbox) -> Detections:
-        """Turn the engine's outputs into detections in frame pixels: filter, decode, NMS, map back, clip.
+        """Turn the engine's outputs into detections in frame pixels: filter, decode, NMS, map back, clip; then
+        masks and keypoints of what is left.
 
-        Clipped last: boxes that the frame's edge cuts overlap more once they are cut, which cost 0.1 points of AP.
+        Clipped after NMS: boxes that the frame's edge cuts overlap more once they are cut, which cost 0.1 points of AP.
         """
         options = self.options
         found = self.head.decode(outputs, self.engine.input_size, options.confidence, multi_label=options.multi_label)
@@ -81,7 +85,25 @@ class PictureDetector:
             found = found[np.isin(found.class_ids, self._wanted)]
         found = self._merged(found)
         height, width = plan.source
-        return Detections(plan.to_source(found.boxes), found.scores, found.class_ids).clip(width, height)
+        boxes, inside = clip_boxes(plan.to_source(found.boxes), width, height)
+        found, boxes = found[inside], boxes[inside]
+        return Detections(
+            boxes,
+            found.scores,
+            found.class_ids,
+            masks=self._masks(found, outputs, boxes, plan),
+            keypoints=self._keypoints(found, plan),
+        )
+
+    def _masks(self, found: Found, outputs: Outputs, boxes: FloatArray, plan: Letterbox) -> Masks | None:
+        logits = self.head.masks(found, outputs)
+        return None if logits is None else masks_in_frame(logits, boxes, plan)
+
+    def _keypoints(self, found: Found, plan: Letterbox) -> FloatArray | None:
+        points = self.head.keypoints(found)
+        if points is None:
+            return None
+        return np.concatenate([plan.points_to_source(points[..., :2]), points[..., 2:]], axis=2)
 
     def _merged(self, found: Found) -> Found:
         most = self.options.max_detections

@@ -1,4 +1,4 @@
-"""Renderer: boxes, labels and the head-up display, drawn on a copy of the frame's picture."""
+"""Renderer: boxes, labels, masks, keypoints and the head-up display, drawn on a copy of the frame's picture."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pipeline.arrays import FloatArray
 from pipeline.faces import Faces
 from pipeline.frame import Detections, Frame
 from pipeline.render.canvas import Canvas, Colour, canvas_of, text_size
+from pipeline.render.objects import draw_keypoints, draw_mask
 from pipeline.stage import Stage
 
 GOLDEN_RATIO = 0.618034
@@ -103,11 +104,22 @@ class Renderer(Stage):
     def _draw_detections(self, canvas: Canvas, frame: Frame, detections: Detections) -> None:
         detections = detections[np.isfinite(detections.boxes).all(axis=1)]
         boxes = self._inside(frame, detections.boxes)
+        self._draw_objects(canvas, frame, detections)
         rows = zip(boxes, detections.scores.tolist(), detections.class_ids.tolist(), strict=True)
         for box, score, class_id in reversed(list(rows)):  # the best on top
             about = "~" if frame.predicted else ""
             style = Style(class_colour(class_id), frame.predicted)
             self._draw_box(canvas, frame, box, style, f"{about}{frame.label(class_id)} {score:.2f}")
+
+    def _draw_objects(self, canvas: Canvas, frame: Frame, detections: Detections) -> None:
+        """Draw masks and keypoints, under all boxes; the best on top."""
+        thickness = 1 if frame.predicted else self._sizes(frame)[1]
+        for row in reversed(range(len(detections))):
+            colour = class_colour(int(detections.class_ids[row]))
+            if detections.masks is not None and self._options.masks:
+                draw_mask(canvas, detections.masks, row, colour)
+            if detections.keypoints is not None and self._options.keypoints:
+                draw_keypoints(canvas, detections.keypoints[row], colour, self._sizes(frame)[1], thickness)
 
     def _draw_faces(self, canvas: Canvas, frame: Frame, faces: Faces) -> None:
         names = faces.names or (None,) * len(faces)

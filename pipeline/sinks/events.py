@@ -66,7 +66,7 @@ class Events(Sink):
 
     def consume(self, frame: Frame) -> None:
         """Write the frame's line, then its events."""
-        self._write(frame_line(frame, self._encodings))
+        self._write(frame_line(frame, self._encodings, self._masks))
         for event in frame.events:
             place = {"type": "event", "source": frame.source, "frame": frame.index, "pts": round(frame.pts, 6)}
             self._write(place | event | place)  # an event's own keys come after these and cannot replace them
@@ -134,15 +134,15 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def frame_line(frame: Frame, encodings: bool = False) -> dict[str, Any]:
-    """Return a frame's record, in plain JSON types; with `encodings`, also those of its faces."""
+def frame_line(frame: Frame, encodings: bool = False, masks: bool = False) -> dict[str, Any]:
+    """Return a frame's record, in plain JSON types; on request with its faces' encodings and its objects' outlines."""
     record: dict[str, Any] = {
         "type": "frame",
         "source": frame.source,
         "frame": frame.index,
         "pts": round(frame.pts, 6),
         "wall_time": frame.wall_time,
-        "detections": [] if frame.detections is None else _detections(frame, frame.detections),
+        "detections": [] if frame.detections is None else _detections(frame, frame.detections, masks),
         "faces": [] if frame.faces is None else _faces(frame.faces, encodings),
     }
     if frame.predicted:
@@ -154,12 +154,13 @@ def frame_line(frame: Frame, encodings: bool = False) -> dict[str, Any]:
     return record
 
 
-def _detections(frame: Frame, detections: Detections) -> list[dict[str, Any]]:
+def _detections(frame: Frame, detections: Detections, masks: bool) -> list[dict[str, Any]]:
+    """Return the detections; keypoints where the model gives some."""
     tracks = [None] * len(detections) if detections.track_ids is None else detections.track_ids.tolist()
     rows = zip(
         detections.boxes.tolist(), detections.scores.tolist(), detections.class_ids.tolist(), tracks, strict=True
     )
-    return [
+    records: list[dict[str, Any]] = [
         {
             "box": [round(edge, BOX_DECIMALS) for edge in box],
             "score": round(score, SCORE_DECIMALS),
@@ -169,6 +170,15 @@ def _detections(frame: Frame, detections: Detections) -> list[dict[str, Any]]:
         }
         for box, score, class_id, track in rows
     ]
+    if detections.keypoints is not None:
+        for record, points in zip(records, detections.keypoints.tolist(), strict=True):
+            record["keypoints"] = [
+                [round(x, BOX_DECIMALS), round(y, BOX_DECIMALS), round(score, SCORE_DECIMALS)] for x, y, score in points
+            ]
+    if masks and detections.masks is not None:
+        for record, polygons in zip(records, detections.masks.polygons(), strict=True):
+            record["mask"] = polygons
+    return records
 
 
 def _faces(faces: Faces, encodings: bool) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ import pytest
 from pipeline.errors import ConfigError, SinkError
 from pipeline.faces import Faces
 from pipeline.frame import Detections, Frame
+from pipeline.masks import Masks
 from pipeline.picture import Picture
 from pipeline.sinks.events import Events
 
@@ -44,9 +45,9 @@ def found(score: float = 0.91234567, class_ids: tuple[int, ...] = (0,)) -> Detec
 
 
 def written(
-    path: Path, *frames: Frame, summary: dict[str, Any] = SUMMARY, encodings: bool = False
+    path: Path, *frames: Frame, summary: dict[str, Any] = SUMMARY, encodings: bool = False, masks: bool = False
 ) -> list[dict[str, Any]]:
-    sink = Events(path, encodings)
+    sink = Events(path, encodings, masks)
     sink.check([])
     sink.open()
     for each in frames:
@@ -82,6 +83,31 @@ def test_a_frame_line_has_exactly_the_fields_of_the_interface(tmp_path: Path) ->
         "faces": [],
     }
     assert list(line)[:4] == ["type", "source", "frame", "pts"]
+
+
+def test_keypoints_are_written_where_the_model_gives_some(tmp_path: Path) -> None:
+    detections = found(class_ids=(1, 7))
+    detections.keypoints = np.array([[[1 / 3, 2, 0.98766], [4, 5, 6]], [[7, 8, 9], [1, np.nan, 0]]], np.float32)
+    line, _ = written(tmp_path / "e.jsonl", frame(detections=detections))
+    points = [each["keypoints"] for each in line["detections"]]
+    assert points == [[[0.33, 2, 0.9877], [4, 5, 6]], [[7, 8, 9], [1, None, 0]]]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_outlines_of_masks_are_long_and_written_only_on_request(tmp_path: Path, asked: bool) -> None:
+    detections = found(class_ids=(1, 7))
+    dense = np.zeros((2, 8, 8), bool)
+    dense[0, 2:4, 3:8] = dense[0, 6, 0] = True
+    detections.masks = Masks.of(dense)
+    line, _ = written(tmp_path / "e.jsonl", frame(detections=detections), masks=asked)
+    outlines = [each.get("mask") for each in line["detections"]]
+    if asked:
+        first, second = outlines
+        assert sorted(map(len, first)) == [8, 8]
+        assert {tuple(polygon[:2]) for polygon in first} <= {(0, 6), (3, 2)}
+        assert second == []
+    else:
+        assert outlines == [None, None]
 
 
 def faces(**fields: Any) -> Faces:

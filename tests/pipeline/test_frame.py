@@ -17,22 +17,28 @@ from hypothesis.extra import numpy as hnp
 import pipeline.picture
 from pipeline.arrays import Index
 from pipeline.frame import Detections, Frame
+from pipeline.masks import Masks
 from pipeline.picture import Picture, Planes
 
 
-def some(scores: object = (0.9, 0.8, 0.7, 0.6), tracks: bool = False, masks: bool = False) -> Detections:
-    """Detections whose class number is their place in `scores`."""
+def some(
+    scores: object = (0.9, 0.8, 0.7, 0.6), tracks: bool = False, masks: bool = False, points: bool = False
+) -> Detections:
+    """Detections whose class number is their place in `scores`, and so is x of their only keypoint."""
     number = len(np.atleast_1d(np.asarray(scores)))
     boxes = np.arange(number * 4, dtype=np.float32).reshape(-1, 4)
     each = np.arange(number)
     pixels = np.zeros((number, 2, 2), bool)
     pixels[:, 0, 0] = each % 2
+    keypoints = np.zeros((number, 1, 3), np.float32)
+    keypoints[:, 0, 0] = each
     return Detections(
         boxes,
         np.asarray(scores, np.float32),
         each.astype(np.int32),
         (each + 100).astype(np.int32) if tracks else None,
-        pixels if masks else None,
+        Masks.of(pixels) if masks else None,
+        keypoints if points else None,
     )
 
 
@@ -63,7 +69,7 @@ def ids(detections: Detections) -> list[int]:
     ],
 )
 def test_indexing_is_numpys_and_keeps_the_rows_together(index: Index, expected: list[int]) -> None:
-    chosen = some(tracks=True, masks=True)[index]
+    chosen = some(tracks=True, masks=True, points=True)[index]
     assert ids(chosen) == expected
     assert chosen.boxes[:, 0].tolist() == [4 * row for row in expected]
     assert chosen.track_ids is not None
@@ -71,6 +77,8 @@ def test_indexing_is_numpys_and_keeps_the_rows_together(index: Index, expected: 
     assert chosen.track_ids.tolist() == [row + 100 for row in expected]
     assert chosen.masks[:, 0, 0].tolist() == [bool(row % 2) for row in expected]
     assert chosen.masks.shape == (len(expected), 2, 2)
+    assert chosen.keypoints is not None
+    assert chosen.keypoints[:, 0, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("index", [4, -5, [0, 4], [True, False], "a", 1.5])
@@ -96,13 +104,17 @@ def test_scores_that_are_no_number_come_last_and_disturb_no_other(scores: tuple[
 
 @given(hnp.arrays(np.float32, st.integers(0, 30), elements=st.floats(width=32)))
 def test_any_scores_are_sorted_with_their_rows(scores: npt.NDArray[np.float32]) -> None:
-    found = some(scores, tracks=True)
+    found = some(scores, tracks=True, masks=True, points=True)
     real = found.scores[~np.isnan(found.scores)]
     assert np.all(real[:-1] >= real[1:])
     assert np.array_equal(found.scores, scores[found.class_ids], equal_nan=True)
     assert found.boxes[:, 0].tolist() == (4.0 * found.class_ids).tolist()
     assert found.track_ids is not None
     assert found.track_ids.tolist() == (found.class_ids + 100).tolist()
+    assert found.masks is not None
+    assert found.masks[:, 0, 0].tolist() == (found.class_ids % 2 == 1).tolist()
+    assert found.keypoints is not None
+    assert found.keypoints[:, 0, 0].tolist() == found.class_ids.tolist()
 
 
 @given(st.data())
@@ -142,6 +154,9 @@ def test_empty_has_the_same_types_and_shapes() -> None:
         ({"class_ids": np.zeros(1)}, "2 boxes but 1 class_ids"),
         ({"track_ids": np.zeros(3)}, "2 boxes but 3 track_ids"),
         ({"masks": np.zeros((1, 2, 2))}, "2 boxes but 1 masks"),
+        ({"masks": np.zeros((2, 2))}, r"masks must be \(N, H, W\), not \(2, 2\)"),
+        ({"keypoints": np.zeros((1, 17, 3))}, "2 boxes but 1 keypoints"),
+        ({"keypoints": np.zeros((2, 34))}, r"keypoints must be \(N, K, 3\), not \(2, 34\)"),
         ({"boxes": np.zeros((2, 6))}, r"boxes must be \(N, 4\), not \(2, 6\)"),
         ({"boxes": np.zeros((4, 2))}, r"boxes must be \(N, 4\), not \(4, 2\)"),
     ],
@@ -153,24 +168,33 @@ def test_parts_that_do_not_fit_are_refused(change: dict[str, Any], message: str)
 
 
 def test_concatenate_sorts_again_and_keeps_what_all_have() -> None:
-    joined = Detections.concatenate([some((0.9, 0.1), True, True), Detections.empty(), some((0.5,), True, True)])
+    parts = [some((0.9, 0.1), True, True, True), Detections.empty(), some((0.5,), True, True, True)]
+    joined = Detections.concatenate(parts)
     assert joined.scores.tolist() == pytest.approx([0.9, 0.5, 0.1])
     assert joined.track_ids is not None
     assert joined.masks is not None
     assert joined.track_ids.tolist() == [100, 100, 101]
     assert joined.masks.shape == (3, 2, 2)
-    without = Detections.concatenate([some((0.9,), True, True), some((0.5,))])
-    assert (without.track_ids, without.masks) == (None, None)
+    assert joined.masks[:, 0, 0].tolist() == [False, False, True]
+    assert joined.keypoints is not None
+    assert joined.keypoints[:, 0, 0].tolist() == [0, 0, 1]
+    without = Detections.concatenate([some((0.9,), True, True, True), some((0.5,))])
+    assert (without.track_ids, without.masks, without.keypoints) == (None, None, None)
     assert len(Detections.concatenate([])) == 0
 
 
 def test_clip_cuts_at_the_edges_and_removes_what_is_outside() -> None:
     boxes = [[-5, -5, 5, 5], [90, 40, 150, 70], [100, 0, 120, 50], [10, 10, 10, 20], [np.nan, 0, 1, 1], [0, 0, 100, 50]]
-    found = Detections(boxes, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4], range(6), range(6))  # type: ignore[arg-type]
+    points = np.arange(18, dtype=np.float32).reshape(6, 1, 3)
+    found = Detections(boxes, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4], range(6), range(6), np.ones((6, 50, 100)), points)  # type: ignore[arg-type]
     clipped = found.clip(100, 50)
     assert clipped.boxes.tolist() == [[0, 0, 5, 5], [90, 40, 100, 50], [0, 0, 100, 50]]
     assert clipped.track_ids is not None
     assert clipped.track_ids.tolist() == [0, 1, 5]
+    assert clipped.masks is not None
+    assert clipped.masks.shape == (3, 50, 100)
+    assert clipped.keypoints is not None
+    assert clipped.keypoints[:, 0, 0].tolist() == [0, 3, 15]
     assert found.boxes[0, 0] == -5  # the original is as it was
 
 
@@ -190,19 +214,24 @@ def test_comparing_detections_is_by_identity_and_does_not_raise() -> None:
 
 def test_to_supervision_gives_the_same() -> None:
     supervision = pytest.importorskip("supervision", reason="the package supervision is not installed")
-    converted = some(tracks=True, masks=True).to_supervision()
+    converted = some(tracks=True, masks=True, points=True).to_supervision()
     assert isinstance(converted, supervision.Detections)
     assert converted.confidence.tolist() == pytest.approx([0.9, 0.8, 0.7, 0.6])
     assert converted.tracker_id.tolist() == [100, 101, 102, 103]
+    assert converted[1:].data["keypoints"][:, 0, 0].tolist() == [1, 2, 3]
 
 
 def test_to_supervision_hands_over_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("supervision")
     module.Detections = lambda **parts: parts  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "supervision", module)
-    parts = some(tracks=True, masks=True).to_supervision()
-    assert set(parts) == {"xyxy", "confidence", "class_id", "tracker_id", "mask"}
-    assert some().to_supervision()["tracker_id"] is None
+    parts = some(tracks=True, masks=True, points=True).to_supervision()
+    assert set(parts) == {"xyxy", "confidence", "class_id", "tracker_id", "mask", "data"}
+    assert isinstance(parts["mask"], np.ndarray)
+    assert (parts["mask"].shape, parts["mask"].dtype) == ((4, 2, 2), bool)
+    assert parts["data"]["keypoints"].shape == (4, 1, 3)
+    plain = some().to_supervision()
+    assert (plain["tracker_id"], plain["mask"], plain["data"]) == (None, None, {})
 
 
 def test_to_supervision_without_the_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 
+import cv2
 import numpy as np
 import pytest
 
 from pipeline.faces import Faces
 from pipeline.frame import Detections, Frame
+from pipeline.masks import Masks
 from pipeline.picture import Matrix, Picture, bgr_to_planes, planes_to_bgr
 from pipeline.render.canvas import bgr_to_yuv, canvas_of, text_size
+from pipeline.render.objects import TINT
 from pipeline.render.renderer import KNOWN, LANDMARK, UNKNOWN, Pace, Renderer, RenderOptions, class_colour, drawable
 from tests.pipeline.videos import grey_picture, noise_planes
 
@@ -162,6 +165,116 @@ def test_each_source_has_a_rate_of_its_own_and_is_forgotten_at_its_end() -> None
     assert [round(pace.fps, 1) for pace in renderer._paces.values()] == [12.5, 12.5]
     renderer.end("a")
     assert list(renderer._paces) == ["b"]
+
+
+# ---- masks and keypoints
+
+
+def masked(picture: Picture, *places: tuple[slice, slice], **fields: object) -> Frame:
+    """A frame with a mask of 200 x 160 for each place."""
+    one = frame(picture, [(10, 40, 60, 90)] * len(places), range(len(places)), **fields)
+    assert one.detections is not None
+    dense = np.zeros((len(places), 160, 200), bool)
+    for mask, place in zip(dense, places, strict=True):
+        mask[place] = True
+    one.detections.masks = Masks.of(dense)
+    return one
+
+
+def test_a_mask_is_a_tint_of_its_class_through_which_the_picture_shows() -> None:
+    tints = []
+    for picture in both():
+        drawn = render(masked(picture, (slice(51, 80), slice(21, 50))), boxes=False, labels=False, hud=False).bgr
+        between = 90 + (np.array(class_colour(0)) - 90) * TINT
+        assert np.abs(drawn[55:76, 25:46].astype(int) - between).max() <= 6
+        outside = np.ones((160, 200), bool)
+        outside[50:81, 20:51] = False  # chroma has half the resolution
+        assert np.abs(drawn[outside].astype(int) - 90).max() <= 1
+        tints.append(drawn)
+    assert np.abs(tints[0].astype(int) - tints[1])[52:79, 22:49].max() <= 4
+
+
+def test_the_mask_of_the_better_object_is_drawn_on_top() -> None:
+    for picture in both():
+        one = masked(picture, (slice(50, 80), slice(20, 50)), (slice(50, 80), slice(20, 90)))
+        drawn = render(one, boxes=False, labels=False, hud=False).bgr.astype(int)
+        assert np.abs(drawn[65, 30] - class_colour(0)).sum() < np.abs(drawn[65, 30] - class_colour(1)).sum()
+        assert np.abs(drawn[65, 70] - class_colour(1)).sum() < np.abs(drawn[65, 70] - class_colour(0)).sum()
+
+
+@pytest.mark.parametrize("corner", [(-15, -20), (-15, 150), (190, -3), (195, 155), (500, 10), (10, -500), (31, 27)])
+def test_a_tint_beyond_the_edges_is_cut(corner: tuple[int, int]) -> None:
+    left, top = corner
+    shown = np.zeros((160, 200), bool)
+    shown[max(0, top) : max(0, top + 30), max(0, left) : max(0, left + 40)] = True
+    for picture in both():
+        canvas = canvas_of(picture)
+        canvas.tint(corner, np.ones((30, 40), bool), (0, 0, 255), 1.0)
+        drawn = canvas.picture().bgr
+        changed = np.abs(drawn.astype(int) - 90).max(axis=2) > 40
+        near_edge = cv2.morphologyEx(shown.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+        bleeds = near_edge & (picture.planes is not None)  # chroma has half the resolution
+        assert np.array_equal(changed[~bleeds], shown[~bleeds])
+
+
+def test_masks_can_be_switched_off_and_objects_without_pixels_do_no_harm() -> None:
+    for picture in both():
+        one = masked(picture, (slice(50, 80), slice(20, 50)))
+        plain = render(frame(picture), hud=False)
+        assert np.array_equal(render(one, masks=False, hud=False).bgr, plain.bgr)
+        nothing = masked(picture, (slice(0, 0), slice(0, 0)))
+        assert np.array_equal(render(nothing, hud=False).bgr, plain.bgr)
+
+
+def posed(picture: Picture, points: object, **fields: object) -> Frame:
+    one = frame(picture, **fields)
+    assert one.detections is not None
+    one.detections.keypoints = np.asarray(points, np.float32)[None]
+    return one
+
+
+def person() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """17 keypoints, all unsure, but for the left leg from 100,60 down to 100,140."""
+    points = np.zeros((17, 3), np.float32)
+    points[[11, 13, 15]] = (100, 60, 0.9), (100, 100, 0.9), (100, 140, 0.9)
+    return points
+
+
+def test_the_keypoints_of_a_person_are_joined_by_limbs_and_unsure_ones_are_not_drawn() -> None:
+    for picture in both():
+        drawn = render(posed(picture, person()), boxes=False, labels=False, hud=False, thickness=2).bgr.astype(int)
+        assert np.abs(drawn[62:140:4, 100] - class_colour(0)).max() <= 12
+        changed = np.abs(drawn - 90).max(axis=2) > 4
+        rows, columns = np.nonzero(changed)
+        assert (rows.min(), rows.max()) == pytest.approx((58, 142), abs=1)
+        assert (columns.min(), columns.max()) == pytest.approx((98, 102), abs=1)
+
+
+def test_other_keypoints_are_points_without_limbs() -> None:
+    for picture in both():
+        points = [(100, 60, 0.9), (100, 100, 0.9), (100, 140, 0.4)]
+        drawn = render(posed(picture, points), boxes=False, labels=False, hud=False, thickness=2).bgr.astype(int)
+        for row, shown in ((60, True), (80, False), (100, True), (120, False), (140, False)):
+            assert (np.abs(drawn[row, 100] - class_colour(0)).max() <= 12) == shown
+
+
+def test_limbs_of_frames_that_were_not_looked_at_are_thin() -> None:
+    picture = both()[0]
+    whole, carried = (
+        render(posed(picture, person(), predicted=predicted), boxes=False, labels=False, hud=False, thickness=6).bgr
+        for predicted in (False, True)
+    )
+    assert [int((each[80] != 90).any(axis=1).sum()) for each in (whole, carried)] == [7, 1]
+
+
+@pytest.mark.parametrize("far", [-1e3, 1e6, 1e12, 1e30, math.nan, math.inf])
+def test_keypoints_beyond_the_frame_do_no_harm_and_can_be_switched_off(far: float) -> None:
+    for picture in both():
+        points = person()
+        points[13, 0] = far
+        render(posed(picture, points))
+        plain = render(frame(picture), hud=False)
+        assert np.array_equal(render(posed(picture, points), keypoints=False, hud=False).bgr, plain.bgr)
 
 
 # ---- faces
