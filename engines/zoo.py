@@ -19,7 +19,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from engines.errors import ModelError, ModelNotFound
-from engines.model_files import Found, find, model_cache, sha256_of
+from engines.file_kinds import refuse_too_large
+from engines.importers.darknet_files import SUFFIXES, files_of
+from engines.model_files import Found, find, identity_of, model_cache, sha256_of
 from engines.own_models import OwnModel, add, described_beside, own_models
 from engines.spec import ModelSpec
 from engines.zoo_entry import NAME_PATTERN, Entry
@@ -41,8 +43,8 @@ class _Document(BaseModel):
     @model_validator(mode="after")
     def _nothing_twice(self) -> _Document:
         names = Counter(entry.name for entry in self.models)
-        files = Counter(entry.file for entry in self.models)
-        hashes = Counter(sha256 for entry in self.models for sha256 in entry.bytes_by_sha256)
+        files = Counter(each.file for entry in self.models for each in entry.files)
+        hashes = Counter(sha256 for entry in self.models for each in entry.files for sha256 in each.bytes_by_sha256)
         if twice := [key for each in (names, files, hashes) for key, count in each.items() if count > 1]:
             raise ValueError(f"used twice: {', '.join(twice)}")
         return self
@@ -102,9 +104,9 @@ class Zoo:
         """Describe a model of the zoo, fetching it where needed, or a user's own file.
 
         Args:
-            name_or_path: a name of the zoo, or the path of a model file. A file gets the description of the entry file
-                beside it (see `own_models`), where there is one; else the zoo's, if that knows its sha256; else
-                defaults, to be worked out from the file itself.
+            name_or_path: a name of the zoo, or the path of a model file; of a Darknet network that of either file. It
+                gets the description of the entry file beside it (see `own_models`), where there is one; else the
+                zoo's, if that knows its sha256; else defaults, to be worked out from the file itself.
             task: what the model must be for (None: anything), and what a file that nobody describes is for (None:
                 `detect`).
             progress: called while a file is downloaded.
@@ -113,7 +115,7 @@ class Zoo:
             ModelNotFound: neither a name nor a file, or nowhere to be had.
             ChecksumMismatch: the cached or downloaded file is not the one that was asked for, or a file is not the
                 one that the entry beside it describes.
-            ModelError: it is for another task, or a demo clip; or the entry beside a file is damaged.
+            ModelError: it is for another task, a demo clip, or too large; or the entry beside a file is damaged.
         """
         if str(name_or_path) in self._entries:
             entry = self._entries[str(name_or_path)]
@@ -124,11 +126,14 @@ class Zoo:
         path = Path(name_or_path).expanduser()
         if not path.is_file():
             raise self._unknown(str(name_or_path), task)
+        if path.suffix in SUFFIXES:
+            path = files_of(path).weights
+        refuse_too_large(path)
         own = described_beside(path)
         found = (own.found() if own else None) or Found(path, sha256_of(path))
         described = own.entry if own else self._of_sha256(found.sha256)
         if described is None:
-            return ModelSpec(name=path.stem, path=path, task=task or "detect", sha256=found.sha256)
+            return ModelSpec(name=path.stem, path=path, task=task or "detect", sha256=identity_of(path, found.sha256))
         self._check_task(described, task)
         return _spec(described, found)
 
@@ -240,7 +245,7 @@ def _spec(entry: Entry, found: Found) -> ModelSpec:
         head_options=entry.head_options,
         labels=entry.labels,
         encoder=entry.encoder,
-        sha256=found.sha256,
+        sha256=identity_of(found.path, found.sha256),
         licence=entry.licence,
         commercial_use=entry.commercial_use,
         precision=entry.precision,

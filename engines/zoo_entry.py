@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from engines.spec import TEMPLATES, EncoderSpec, HeadOptions, InputSpec, Precision
 
@@ -16,11 +17,52 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]
+
+
+class Wanted(Protocol):
+    """A file that is looked for by its sha256."""
+
+    @property
+    def file(self) -> str:
+        """Its name in the cache."""
+
+    @property
+    def bytes_by_sha256(self) -> dict[str, int]:
+        """What it may be: sha256 to size."""
+
+    @property
+    def accepted_hashes(self) -> str:
+        """The accepted sha256 as words: `A or B`."""
+
+
 class Accepted(_Strict):
     """One export of the network that may be used."""
 
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
     bytes: Annotated[int, Field(gt=0)]
+
+
+class Companion(_Strict):
+    """A second file, without which the first is no model: the network that Darknet's weights belong to."""
+
+    file: FileName
+    """Its name in the cache: that of the first file, but for the suffix."""
+    sha256: Sha256
+    bytes: Annotated[int, Field(gt=0)]
+    member: str
+    """Its path in the archives that the first file comes from."""
+
+    @property
+    def bytes_by_sha256(self) -> dict[str, int]:
+        """As of `Wanted`."""
+        return {self.sha256: self.bytes}
+
+    @property
+    def accepted_hashes(self) -> str:
+        """As of `Wanted`."""
+        return self.sha256
 
 
 class PackageMember(_Strict):
@@ -65,9 +107,11 @@ class Entry(_Strict):
     name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     task: str
     """As in `ModelSpec`; also `clip` (a demo video) and `train` (weights for training only)."""
-    file: Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")]
+    file: FileName
     """The file's name in the cache."""
     accepts: Annotated[tuple[Accepted, ...], Field(min_length=1)]
+    companions: tuple[Companion, ...] = ()
+    """What must lie beside it."""
     licence: str
     commercial_use: bool | None
     """Whether the weights may be used commercially; None: not stated."""
@@ -83,6 +127,20 @@ class Entry(_Strict):
     precision: Precision = "auto"
     sources: tuple[Source, ...] = ()
     """Where it can be had, in the order to try; empty: only from a mirror folder."""
+
+    @model_validator(mode="after")
+    def _companions_can_be_found(self) -> Entry:
+        for each in self.companions:
+            if Path(each.file).stem != Path(self.file).stem or each.file == self.file:
+                raise ValueError(f"{each.file} should be called {Path(self.file).stem} with another suffix")
+            if not all(isinstance(source, PackageMember) for source in self.sources):
+                raise ValueError(f"{each.file} cannot come from a url: companions come out of packages")
+        return self
+
+    @property
+    def files(self) -> tuple[Wanted, ...]:
+        """Every file of it, the model's own first."""
+        return (self, *self.companions)
 
     @property
     def bytes_by_sha256(self) -> dict[str, int]:

@@ -84,6 +84,36 @@ class Key(BaseModel):
         return not self.targets or compute_capability in self.targets
 
 
+class Quantisation(BaseModel):
+    """How an int8 network for a CPU was made, and what it was accepted for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calibration_pictures: int
+    calibration_sha256: str
+    """Of those pictures, as the model's input."""
+    layers: int
+    """Convolutions in int8."""
+    in_float: dict[str, float]
+    """Convolutions that were left in float for what each alone does to decisions, by name: that loss, 0..1."""
+    depthwise: int
+    """Convolutions that are never in int8."""
+    figure: str
+    """What was judged: `AP`, or `matched` boxes, both in percent."""
+    judged_on: str
+    """Which pictures, in words."""
+    float_precision: str
+    """What it was compared with."""
+    before: float
+    after: float
+    bound: float
+    """The least that `after` had to be."""
+    float_ms: float
+    """Median of one request at a time, on that machine then."""
+    int8_ms: float
+    float_bytes: int
+
+
 class Manifest(Key):
     """What is written beside an engine: its key, and what became of it."""
 
@@ -102,6 +132,8 @@ class Manifest(Key):
     """`engines.trust.parity.ParityReport.as_dict`, once it was compared."""
     refusal: str | None = None
     """For a refused one: how it disagrees with its model file."""
+    quantisation: Quantisation | None = None
+    """For an int8 network that a CPU backend runs."""
 
     @property
     def key(self) -> Key:
@@ -122,13 +154,13 @@ def key_of(spec: ModelSpec, recipe: Recipe, backend: str, version: str, **machin
     Raises:
         ModelError: the model file cannot be read, or leaves its input size open and nobody says it.
     """
-    from engines.model_files import sha256_of
+    from engines.model_files import identity_of
     from engines.tensorrt.recipe import VERSION
 
     chosen = recipe.candidates
     return Key(
         model=spec.name,
-        model_sha256=spec.sha256 or sha256_of(spec.path),
+        model_sha256=spec.sha256 or identity_of(spec.path),
         backend=backend,
         version=version,
         precision=recipe.precision,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from engines.cache.engine_cache import EngineCache, Lookup
 from engines.cache.manifest import CALIBRATED, Key, State, key_of
 from engines.errors import BackendUnavailable, EngineBuildError, EngineError, ParityFailed
-from engines.model_files import sha256_of
+from engines.model_files import identity_of
 from engines.tensorrt.flavour import builds_without_gpu
 from engines.tensorrt.recipe import Recipe
 
@@ -70,7 +70,7 @@ class Order:
     @cached_property
     def model_sha256(self) -> str:
         """Of the model file, as it was when it was looked at first."""
-        return self.spec.sha256 or sha256_of(self.spec.path)
+        return self.spec.sha256 or identity_of(self.spec.path)
 
     @property
     def _spec(self) -> ModelSpec:
@@ -88,7 +88,7 @@ class Order:
             EngineBuildError: it has changed since it was looked at first.
             ModelError: it cannot be read any more.
         """
-        was, now = self.model_sha256, sha256_of(self.spec.path)
+        was, now = self.model_sha256, identity_of(self.spec.path)
         if now != was:
             raise EngineBuildError(
                 f"the model file {self.spec.path} changed while it was built: its sha256 was {was}, and is {now} now; "

