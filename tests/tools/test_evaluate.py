@@ -20,7 +20,10 @@ from typer.testing import CliRunner
 from engines.engine import EngineOptions
 from pipeline.errors import ConfigError
 from tools import coco
-from tools.evaluate import Dataset, app, evaluate_detections, metrics_table
+from tools.eval_detect import Dataset, evaluate_detections
+from tools.eval_report import metrics_table
+from tools.evaluate import app
+from tools.labels import read_labels
 
 FULLY_LABELLED = ("labels=original,boxes+masks",)
 REFERENCE_AP = 0.3506
@@ -128,9 +131,9 @@ def test_ap_is_that_of_an_independent_evaluation(
 
 def test_the_table_has_the_numbers_published_with_the_coco_tools(shared: Path) -> None:
     folder = shared / "data" / "cocoeval"
-    data = coco.load_annotations(folder / "instances_val2014_100.json")
+    data = read_labels(folder / "instances_val2014_100.json")
     results = json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text())
-    metrics = coco.average_precision(data, results, [image["id"] for image in data["images"]])
+    metrics = coco.average_precision(data, results, [image["id"] for image in data.images])
     for name, value in metrics.items():
         assert value == pytest.approx(EXPECTED[name], abs=5e-4)
     console = Console(width=80, file=io.StringIO())
@@ -159,21 +162,21 @@ def written(folder: Path, data: object) -> Path:
 
 @pytest.mark.parametrize("first_id", [0, 1])
 def test_a_perfect_result_has_an_ap_of_one_also_for_an_annotation_with_id_0(first_id: int, tmp_path: Path) -> None:
-    data = coco.load_annotations(written(tmp_path, labelled((10, 10, 50, 50), (5, 70, 20, 20), first_id=first_id)))
-    results = [{"image_id": 7, "category_id": 3, "bbox": each["bbox"], "score": 0.9} for each in data["annotations"]]
+    data = read_labels(written(tmp_path, labelled((10, 10, 50, 50), (5, 70, 20, 20), first_id=first_id)))
+    results = [{"image_id": 7, "category_id": 3, "bbox": each["bbox"], "score": 0.9} for each in data.annotations]
     metrics = coco.average_precision(data, results, [7])
     assert metrics["AP"] == pytest.approx(1)
     assert metrics["APl"] is None
-    assert data["annotations"][0]["area"] == 2500
+    assert data.annotations[0]["area"] == 2500
 
 
 def test_finding_nothing_is_an_ap_of_zero(tmp_path: Path) -> None:
-    data = coco.load_annotations(written(tmp_path, labelled((10, 10, 50, 50))))
+    data = read_labels(written(tmp_path, labelled((10, 10, 50, 50))))
     assert coco.average_precision(data, [], [7])["AP"] == 0
 
 
 def test_boxes_in_other_pictures_do_not_count(tmp_path: Path) -> None:
-    data = coco.load_annotations(written(tmp_path, labelled((10, 10, 50, 50))))
+    data = read_labels(written(tmp_path, labelled((10, 10, 50, 50))))
     results = [{"image_id": 8, "category_id": 3, "bbox": [10, 10, 50, 50], "score": 0.9}]
     assert coco.average_precision(data, results, [7])["AP"] == 0
 
@@ -227,7 +230,7 @@ def test_a_wrong_filter_lists_what_there_is(where: str, words: str, pictures: Pa
 
 
 def test_filters_are_combined(truth: Path) -> None:
-    images = coco.load_annotations(truth)["images"]
+    images = read_labels(truth).images
     where = coco.parse_where(["labels=original,boxes+masks", "license=1,3"])
     chosen = coco.select_images(images, where)
     assert chosen
@@ -243,14 +246,20 @@ def test_filters_are_combined(truth: Path) -> None:
         ('{"images": [], "categories": []}', "no list annotations"),
         ("{", "is not JSON"),
         ('{"images": [], "categories": [], "annotations": [{"id": 1}]}', "lacks image_id, category_id or bbox"),
+        ('{"images": [{"id": 1}], "categories": [], "annotations": []}', "image 1 has no file_name"),
+        ('{"images": [], "categories": [{"id": 1}], "annotations": []}', "category 1 has no name"),
+        (
+            '{"annotations": [{"image_id": 1, "category_id": 5, "bbox": [1, 2, 3, 4]}],"images": [], "categories": []}',
+            "annotation 1 is of a category 5, which is not listed",
+        ),
     ],
 )
 def test_what_is_no_annotation_file_is_said(content: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text(content)
     with pytest.raises(ConfigError, match=words):
-        coco.load_annotations(tmp_path / "truth.json")
+        read_labels(tmp_path / "truth.json")
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        coco.load_annotations(tmp_path / "nowhere.json")
+        read_labels(tmp_path / "nowhere.json")
 
 
 def test_missing_and_unreadable_pictures_are_left_out_and_named(pictures: Path, truth: Path, tmp_path: Path) -> None:
@@ -309,12 +318,12 @@ def test_the_command_prints_table_speed_engine_and_conventions_and_saves_results
     assert f"{len(boxes)} boxes" in words
     assert all(set(box) == {"image_id", "category_id", "bbox", "score"} for box in boxes)
     assert all(min(box["bbox"]) >= 0 and 0.01 < box["score"] <= 1 for box in boxes)
-    data = coco.load_annotations(truth)
-    again = coco.average_precision(data, boxes, sorted({image["id"] for image in data["images"]}))
+    data = read_labels(truth)
+    again = coco.average_precision(data, boxes, sorted({image["id"] for image in data.images}))
     assert again["AP"] is not None
 
 
 def test_a_place_that_cannot_be_written_is_said_before_the_work(pictures: Path, truth: Path, tmp_path: Path) -> None:
     result = run("detect", "--images", pictures, "--annotations", truth, "--save", tmp_path / "no" / "results.json")
     assert isinstance(result.exception, ConfigError)
-    assert "name a file in a folder that exists" in str(result.exception)
+    assert "make it first" in str(result.exception)
