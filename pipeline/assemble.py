@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from engines.engine import EngineOptions
 from engines.zoo import Zoo
+from pipeline.assemble_detect import detection_load, detection_regions
 from pipeline.assemble_engine import engine_options, suited
 from pipeline.assemble_faces import face_stages
 from pipeline.capture import Source, make_source, source_names
@@ -166,11 +167,14 @@ def _detection(settings: Settings, sources: Sequence[Source], progress: Progress
     detect = settings.detect
     if not detect.enabled:
         return []
-    from pipeline.infer.detector import Detector, Load
+    from pipeline.infer.detector import Detector
     from pipeline.infer.picture_detector import DetectorOptions
 
+    where = detection_regions(settings, sources)
     spec = find_model(detect.model, detect.input_size, progress)
-    engine = suited(engine_options(settings.engine, detect.input_size), [source.info for source in sources])
+    engine = engine_options(settings.engine, detect.input_size)
+    if detect.tiles is None:  # else a frame is many requests
+        engine = suited(engine, [source.info for source in sources])
     smaller = smaller_model(settings, spec, engine, progress)
     options = DetectorOptions(
         confidence=detect.confidence,
@@ -180,7 +184,7 @@ def _detection(settings: Settings, sources: Sequence[Source], progress: Progress
         class_agnostic=detect.class_agnostic,
         max_detections=detect.max_detections,
     )
-    return [Detector(spec, engine, options, Load(detect.every, detect.on_overload == "bypass", smaller))]
+    return [Detector(spec, engine, options, detection_load(detect, smaller), where)]
 
 
 def smaller_model(

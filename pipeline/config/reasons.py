@@ -75,6 +75,7 @@ _BOUNDS = {
     "greater_than_equal": "is too small: at least {ge}",
     "greater_than": "is too small: more than {gt}",
     "less_than_equal": "is too large: at most {le}",
+    "less_than": "is too large: less than {lt}",
     "finite_number": "is not finite",
     "string_too_short": "is empty",
     "string_pattern_mismatch": "has other characters than letters, digits, _ . -",
@@ -178,9 +179,12 @@ def describe(schema: Mapping[str, Any]) -> str:
 
 def _describe_number(schema: Mapping[str, Any]) -> str:
     noun = "whole number" if schema["type"] == "integer" else "number"
-    low, over, high = (schema.get(name) for name in ("minimum", "exclusiveMinimum", "maximum"))
+    low, over, high, under = (
+        schema.get(name) for name in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+    )
+    top = f" to {high}" if high is not None else f" to under {under}" if under is not None else ""
     if low is not None:
-        noun += f" {low}..{high}" if high is not None else f" from {low}"
+        noun += f" {low}..{high}" if high is not None else f" from {low}{top}"
     elif over is not None:
-        noun += f" over {over}" + (f" to {high}" if high is not None else "")
+        noun += f" over {over}{top}"
     return noun + (f" in steps of {schema['multipleOf']}" if "multipleOf" in schema else "")

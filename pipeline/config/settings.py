@@ -188,7 +188,7 @@ class DetectSettings(Section):
         default=1, ge=1, description="Detect in every n-th frame; the others take over what was found before."
     )
     between: Literal["hold", "predict"] = Field(
-        default="hold",
+        default="predict",
         description="Boxes of frames that are not detected in: held where they were, or moved on as they moved.",
     )
     when: Literal["always", "motion"] = Field(
@@ -221,6 +221,13 @@ class DetectSettings(Section):
         default=None,
         description="Model of the ladder's last step (null: the same model with an input of 3/4 the size).",
     )
+
+    @field_validator("full_frame")
+    @classmethod
+    def _something_is_left(cls, full_frame: bool, info: ValidationInfo) -> bool:
+        if not full_frame and info.data.get("tiles", "auto") is None:
+            raise wrong("leaves nothing to detect in without detect.tiles: set those, or leave this true")
+        return full_frame
 
 
 class TrackSettings(Section):

@@ -6,6 +6,7 @@ A check raises `wrong("must end in .mp4")`; the text follows the value in the me
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -91,12 +92,16 @@ def _option(text: str) -> str:
 
 def _tiles(value: object) -> object:
     """Read `auto`, `2x3` (rows, columns) or 640 (the side of a tile)."""
-    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool)):
+    if value in ("auto", None):
         return value
-    rows, times, columns = str(value).lower().partition("x")
-    if not (times and rows.isdecimal() and columns.isdecimal() and int(rows) * int(columns)):
-        raise wrong("must be auto, ROWSxCOLUMNS such as 2x3, or the side of a tile in pixels")
-    return int(rows), int(columns)
+    if isinstance(value, int) and not isinstance(value, bool) and TILE_SIDE <= value <= LARGEST_TILE_SIDE:
+        return value
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d{1,3})x(\d{1,3})", value, re.ASCII | re.IGNORECASE)):
+        rows, columns = int(found[1]), int(found[2])
+        if 1 <= rows * columns <= MOST_TILES:
+            return rows, columns
+    sides = f"{TILE_SIDE}..{LARGEST_TILE_SIDE}"
+    raise wrong(f"must be auto, ROWSxCOLUMNS such as 2x3 (at most {MOST_TILES} in all), or a side in pixels, {sides}")
 
 
 Text = Annotated[str, Field(min_length=1)]
@@ -143,11 +148,12 @@ InputSize = Annotated[
 ]
 """Height and width in pixels; one number stands for both."""
 
-_Tile = Annotated[int, Field(ge=32, le=8192)]
-_TilesAlong = Annotated[int, Field(ge=1, le=64)]
+TILE_SIDE, LARGEST_TILE_SIDE, MOST_TILES = 32, 8192, 256
 Tiles = Annotated[
-    Literal["auto"] | _Tile | tuple[_TilesAlong, _TilesAlong],
-    BeforeValidator(_tiles, json_schema_input_type=Literal["auto"] | _Tile | str),
+    Literal["auto"] | int | tuple[int, int],
+    BeforeValidator(
+        _tiles, json_schema_input_type=str | Annotated[int, Field(ge=TILE_SIDE, le=LARGEST_TILE_SIDE)] | None
+    ),
 ]
 """How a large picture is cut: automatically, by the side of a tile in pixels, or in rows and columns."""
 

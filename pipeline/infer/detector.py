@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from engines.engine import EngineOptions, Outputs, Pending, open_engine
+from engines.engine import EngineOptions, open_engine
 from pipeline.frame import Detections, Frame
 from pipeline.infer.decisions import judge_of
 from pipeline.infer.letterbox import Letterbox
+from pipeline.infer.motion import MotionGate, MotionOptions
 from pipeline.infer.picture_detector import DetectorOptions, PictureDetector, class_ids
+from pipeline.infer.regions import Regions
+from pipeline.infer.requests import Request
+from pipeline.infer.tiled_detector import Search, TiledDetector
+from pipeline.infer.tiles import TileOptions
+from pipeline.picture import Rectangle
 from pipeline.postprocess import heads
+from pipeline.postprocess.between import Between, Way
 from pipeline.stage import AsyncStage
 
 if TYPE_CHECKING:
@@ -19,34 +27,8 @@ if TYPE_CHECKING:
 
     from engines.spec import ModelSpec
 
-
-class Request:
-    """A request on one or more frames, whose outputs are waited for once."""
-
-    def __init__(self, pending: Pending, frames: int) -> None:
-        self._pending = pending
-        self._frames = frames
-        self._outputs: Outputs = {}
-        self._error: BaseException | None = None
-        self._collected = False
-
-    def outputs_of(self, place: int) -> Outputs:
-        """Return what the model says of one of the frames.
-
-        Raises:
-            EngineError: the request failed, for all of its frames.
-        """
-        if not self._collected:
-            self._collected = True
-            try:
-                self._outputs = self._pending.result()
-            except BaseException as error:
-                self._error = error
-        if self._error is not None:
-            raise self._error
-        if self._frames == 1:
-            return self._outputs
-        return {name: array[place : place + 1] for name, array in self._outputs.items()}
+TILED_FRAMES = 2
+"""Frames in flight where a frame is many requests: while the last of one run, the first of the next are begun."""
 
 
 class Work(NamedTuple):
@@ -56,6 +38,19 @@ class Work(NamedTuple):
     plan: Letterbox
     request: Request
     place: int
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The model's."""
+        return self.detector.labels
+
+    def detections(self) -> Detections:
+        """Wait for what was found.
+
+        Raises:
+            EngineError: the request failed.
+        """
+        return self.detector.read(self.request.outputs_of(self.place), self.plan)
 
 
 @dataclass(frozen=True)
@@ -68,15 +63,38 @@ class Load:
     """Whether frames of live sources that find the model busy pass without it, instead of being dropped."""
     smaller: tuple[ModelSpec, EngineOptions] | None = None
     """A faster model to change to; None: there is none."""
+    motion: MotionOptions | None = None
+    """Leave frames out while nothing moves; None: do not look."""
+    between: Way = "hold"
+    """What the boxes do in frames that are not detected in."""
 
 
-class Detector(AsyncStage[Work]):
+@dataclass(frozen=True)
+class Where:
+    """Which parts of the frames are detected in."""
+
+    tiles: TileOptions = field(default_factory=TileOptions)
+    regions: Mapping[str, Rectangle] = field(default_factory=dict)
+    """Of sources by name; the others are looked at as a whole."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every frame is one picture to the model."""
+        return self.tiles.tiles is None and not self.regions
+
+
+class Detector(AsyncStage[Work | Search]):
     """The detection stage of a run."""
 
     name = "detect"
 
     def __init__(
-        self, spec: ModelSpec, engine: EngineOptions, options: DetectorOptions, load: Load | None = None
+        self,
+        spec: ModelSpec,
+        engine: EngineOptions,
+        options: DetectorOptions,
+        load: Load | None = None,
+        where: Where | None = None,
     ) -> None:
         """Nothing is compiled before `open`.
 
@@ -88,12 +106,16 @@ class Detector(AsyncStage[Work]):
         for each, _ in self._models:
             class_ids(options.classes, each.labels)
         self._options = options
-        self._load = load
+        self._load, self._where = load, where or Where()
         self.bypass = load.bypass
         self.every, self.uses_smaller = load.every, False
         self._detectors: list[PictureDetector] = []
+        self._regions: Regions | None = None
+        self._motion = None if load.motion is None else MotionGate(load.motion)
         self._seen: Counter[str] = Counter()
-        self._last: dict[str, tuple[Detections, tuple[str, ...]]] = {}
+        self._detected = 0
+        self._between: dict[str, Between] = {}
+        self._labels: dict[str, tuple[str, ...]] = {}
 
     def degrade(self, every: int | None, smaller: bool) -> None:
         """Do less from the next frame on, or again what was configured; from any thread.
@@ -113,45 +135,67 @@ class Detector(AsyncStage[Work]):
             self._detectors.append(PictureDetector(spec, engine, self._options))
         self.in_flight = self._detectors[0].engine.requests
         self.batch = min(detector.engine.batch for detector in self._detectors)
+        if not self._where.is_whole:
+            size = self._detectors[0].engine.input_size  # a smaller model gets no smaller tiles: it would get more
+            self._regions = Regions(self._where.tiles, self._where.regions, size)
+        if self._where.tiles.tiles is not None:
+            self.in_flight, self.batch = TILED_FRAMES, 1
 
     def wants(self, frame: Frame) -> bool:
-        """Return whether it is the frame's turn."""
+        """Return whether it is the frame's turn, and something moves where that is asked for."""
         number = self._seen[frame.source]
         self._seen[frame.source] += 1
-        return number % self.every == 0
+        is_due = number % self.every == 0
+        if self._motion is None or frame.file is not None:  # images are no film
+            return is_due
+        return self._motion.wants(frame.source, frame.picture, frame.pts) and is_due
 
-    def submit(self, frame: Frame) -> Work:
+    def submit(self, frame: Frame) -> Work | Search:
         """Start detection in one frame."""
         return self.submit_together([frame])[0]
 
-    def submit_together(self, frames: Sequence[Frame]) -> list[Work]:
+    def submit_together(self, frames: Sequence[Frame]) -> Sequence[Work | Search]:
         """Start detection in frames that were waiting at the same time."""
+        self._detected += len(frames)
+        if self._motion is not None:
+            for frame in frames:
+                self._motion.detected(frame.source, frame.pts)
         detector = self._detectors[-1 if self.uses_smaller else 0]
-        plans, pending = detector.start([frame.picture for frame in frames])
+        pictures = [frame.picture for frame in frames]
+        if self._regions is not None:
+            places = [self._regions.windows(frame.source, frame.picture) for frame in frames]
+            return TiledDetector(detector).start(pictures, places)
+        plans, pending = detector.start(pictures)
         request = Request(pending, len(frames))
         return [Work(detector, plan, request, place) for place, plan in enumerate(plans)]
 
-    def collect(self, frame: Frame, ticket: Work) -> None:
+    def collect(self, frame: Frame, ticket: Work | Search) -> None:
         """Add the detections."""
-        outputs = ticket.request.outputs_of(ticket.place)
-        frame.detections = ticket.detector.read(outputs, ticket.plan)
-        frame.labels = ticket.detector.labels
-        self._last[frame.source] = frame.detections, frame.labels
+        frame.detections, frame.labels = ticket.detections(), ticket.labels
+        if self._labels.get(frame.source) != frame.labels:  # another model's numbers mean other things
+            self._labels[frame.source], self._between[frame.source] = frame.labels, Between(self._load.between)
+        self._between[frame.source].found(frame.detections, frame.pts)
 
     def skip(self, frame: Frame) -> None:
-        """Take over what was found in the source's last frame that was detected in."""
-        last, frame.labels = self._last.get(frame.source, (Detections.empty(), self._detectors[0].labels))
-        frame.detections = last.clip(frame.width, frame.height)
+        """Take over what was found in the source's frames that were detected in."""
+        frame.labels = self._labels.get(frame.source, self._detectors[0].labels)
+        last = self._between.get(frame.source)
+        frame.detections = last.at(frame.pts, frame.width, frame.height) if last else Detections.empty()
         frame.predicted = True
 
     def end(self, source: str) -> None:
         """Forget what was found."""
-        self._last.pop(source, None)
+        self._between.pop(source, None)
+        self._labels.pop(source, None)
+        if self._motion is not None:
+            self._motion.end(source)
 
     def describe(self) -> str | None:
         """Name the models and what ran them."""
         engines = ", else ".join(str(detector.engine.describe()) for detector in self._detectors)
-        return f"detect: {engines}" if engines else None
+        parts = "" if self._regions is None else self._regions.describe()
+        moving = "" if self._motion is None else f", {self._detected} of {self._seen.total()} frames detected in"
+        return f"detect: {engines}{parts}{moving}" if engines else None
 
     def close(self) -> None:
         """Give the engines back."""

@@ -154,5 +154,5 @@ class SizedEngines(Generic[Reader]):
 
 def declared_size(spec: ModelSpec) -> Size | None:
     """Return the height and width that a file itself declares; None where it leaves one open."""
-    height, width = graph.dimensions(graph.picture_input(graph.load(spec.path)))[2:]
+    height, width = graph.declared_size(graph.load(spec.path))
     return (height, width) if height and width else None

@@ -200,6 +200,7 @@ def neighbours(spans: list[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, d
 def bypassed(camera: RtspServer, input_size: int, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("bypassed")
     config = {"detect.input_size": input_size, "detect.on_overload": "bypass", "detect.confidence": 0.005}
+    config |= {"detect.between": "hold"}
     return run(camera, folder, config | {"sinks.record": str(folder / "out.mp4")}, 24)
 
 

@@ -14,8 +14,8 @@ from engines.engine import Batch, EngineInfo, Outputs, Uncut
 from engines.errors import EngineError
 from pipeline.frame import Frame
 from pipeline.in_hand import InHand
-from pipeline.infer.detector import Request
 from pipeline.infer.letterbox import Letterboxes
+from pipeline.infer.requests import Request
 from pipeline.picture import Picture, bgr_to_planes
 from pipeline.runner import Runner
 from pipeline.stage import AsyncStage

@@ -65,6 +65,11 @@ def test_an_empty_file_or_section_has_the_defaults(text: str) -> None:
         ("detect: {input_size: [384, 640]}", "detect.input_size", (384, 640)),
         ("detect: {model: 2024-01-01}", "detect.model", "2024-01-01"),
         ("detect: {model: 1:30}", "detect.model", "1:30"),
+        ("detect: {tiles: auto}", "detect.tiles", "auto"),
+        ("detect: {tiles: 2x3}", "detect.tiles", (2, 3)),
+        ("detect: {tiles: 640}", "detect.tiles", 640),
+        ("detect: {tiles: 1X8, full_frame: off}", "detect.full_frame", False),
+        ("sources: [{url: a, detect_in: [0, 10, 320, 200]}]", "sources.0.detect_in", (0, 10, 320, 200)),
         ("engine: {backend: tensorrt, precision: int8}", "engine.precision", "int8"),
         ("engine: {backend: tensorrt-rtx, precision: fp16}", "engine.precision", "fp16"),
         ("engine: {precision: bf16}", "engine.precision", "bf16"),
@@ -314,14 +319,15 @@ MISTAKES = {
     ),
     "OpenVINO in fp16": (
         "engine:\n  precision: fp16\n  backend: openvino",
-        "config.yaml:2:14: engine.precision: 'fp16' does not work with backend openvino: on a CPU use bf16 or fp32\n"
+        "config.yaml:2:14: engine.precision: 'fp16' does not work with backend openvino: on a CPU use bf16, "
+        "fp32 or int8\n"
         "    2 |   precision: fp16\n"
         "      |              ^^^^",
     ),
     "ONNX Runtime in bf16": (
         "engine: {backend: onnxruntime, precision: bf16}",
         "config.yaml:1:43: engine.precision: 'bf16' does not work with backend onnxruntime: "
-        "use fp32\n"
+        "use fp32 or int8\n"
         "    1 | engine: {backend: onnxruntime, precision: bf16}\n"
         "      |                                           ^^^^",
     ),
@@ -559,8 +565,18 @@ def test_options_win_over_the_file_and_later_ones_over_earlier_ones() -> None:
         "detect.iou": "--set detect.iou=0.7",
         "detect.classes": "default",
         "detect.class_agnostic": "default",
+        "detect.nms": "default",
+        "detect.max_detections": "default",
         "detect.input_size": "default",
         "detect.every": "default",
+        "detect.between": "default",
+        "detect.when": "default",
+        "detect.motion_area": "default",
+        "detect.motion_hold_s": "default",
+        "detect.keep_alive_s": "default",
+        "detect.tiles": "default",
+        "detect.tile_overlap": "default",
+        "detect.full_frame": "default",
         "detect.on_overload": "default",
         "detect.smaller_model": "default",
     }
@@ -612,6 +628,32 @@ def test_a_key_that_is_no_text_is_refused() -> None:
     ("text", "item", "expected"),
     [
         ("", "detect.confidence=1.4", "detect.confidence: 1.4 is too large: at most 1 [number 0..1]"),
+        (
+            "",
+            "detect.tile_overlap=0.9",
+            "detect.tile_overlap: 0.9 is too large: less than 0.9 [number from 0 to under 0.9]",
+        ),
+        (
+            "",
+            "detect.full_frame=false",
+            "detect.full_frame: false leaves nothing to detect in without detect.tiles: set those, or leave this true",
+        ),
+        *(
+            (
+                "",
+                f"detect.tiles={value}",
+                f"detect.tiles: {seen} must be auto, ROWSxCOLUMNS such as 2x3 (at most 256 in all), "
+                "or a side in pixels, 32..8192",
+            )
+            for value, seen in {
+                "20": "20",
+                "big": "'big'",
+                "0x3x2": "'0x3x2'",
+                "17x16": "'17x16'",
+                "true": "true",
+                "[2, 3]": "[2, 3]",
+            }.items()
+        ),
         ("", "detect.confidance=1", "unknown key 'confidance' in detect; did you mean 'confidence'?"),
         ("", "detct.iou=1", "unknown key 'detct'; did you mean 'detect'?"),
         ("", "sinks.record.crf=1", "sinks.record: the key 'path' is missing"),
