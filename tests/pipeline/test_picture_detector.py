@@ -1,0 +1,93 @@
+"""From a model's outputs to detections in the frame: what is said of an object stays with it, and moves with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.engine import Batch, Outputs
+from engines.spec import Fit, HeadOptions, InputSpec, ModelSpec
+from pipeline.infer.letterbox import Letterbox
+from pipeline.infer.picture_detector import DetectorOptions, PictureDetector
+from pipeline.picture import Picture
+from tests.pipeline.heads.encoded import Array
+
+SIZE = (96, 128)
+FRAME = (300, 200)
+"""Height and width."""
+BOXES = np.array([[10, 30, 40, 80], [11, 31, 41, 81], [40, 10, 62, 40], [-30, 20, 8, 50], [300, 20, 310, 50]], float)
+SCORES = np.array([0.7, 0.9, 0.5, 0.6, 0.95])
+KEPT = [1, 3, 2]
+"""Without the one that a better one covers, and the one outside of the frame; the best first."""
+
+
+class Replay:
+    """Stands for an engine that always says the same."""
+
+    input_size = SIZE
+    cuts_frames = False
+    requests = batch = 1
+
+    def __init__(self, outputs: Outputs) -> None:
+        self._outputs = outputs
+
+    def infer(self, batch: Batch) -> Outputs:
+        assert batch.shape == (1, *SIZE, 3)
+        return self._outputs
+
+
+def detect(outputs: Outputs, head: str, fit: Fit, **options: object) -> tuple[PictureDetector, Letterbox]:
+    known = HeadOptions(box_order="cxcywh", box_unit="pixels", scores="probabilities", **options)  # type: ignore[arg-type]
+    spec = ModelSpec("replay", Path("none.onnx"), "detect", InputSpec(fit=fit), head, known)
+    detector = PictureDetector(spec, Replay(outputs), DetectorOptions())  # type: ignore[arg-type]
+    return detector, Letterbox.plan(FRAME, SIZE, fit)
+
+
+def planes(boxes: Array, *more: Array) -> Array:
+    """Return [1, 4 + 1 + more, 252] columns, of which the first are the objects."""
+    rows = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2], SCORES[:, None], *more], 1)
+    padded = np.pad(rows, ((0, 252 - len(rows)), (0, 0)))
+    return np.asarray(padded.T[None], np.float32)
+
+
+@pytest.mark.parametrize("fit", ["letterbox-centre", "letterbox-topleft", "stretch"])
+def test_keypoints_are_those_of_their_object_in_frame_pixels(fit: Fit) -> None:
+    plan = Letterbox.plan(FRAME, SIZE, fit)
+    in_frame = np.random.default_rng(0).uniform(-20, 280, (5, 17, 2)).astype(np.float32)
+    scale = np.array([plan.content[1] / FRAME[1], plan.content[0] / FRAME[0]])
+    points = in_frame * scale + [plan.offset[1], plan.offset[0]]
+    sure = np.random.default_rng(1).random((5, 17, 1))
+    shift = np.tile([plan.offset[1], plan.offset[0]], 2)
+    output = planes(BOXES + shift, np.concatenate([points, sure], axis=2).reshape(5, -1))
+    detector, _ = detect({"output0": output}, "yolov8-pose", fit, keypoints=(17, 3))
+    found = detector(Picture(bgr=np.zeros((*FRAME, 3), np.uint8)))
+    assert found.scores.tolist() == pytest.approx(SCORES[KEPT])
+    assert found.keypoints is not None
+    np.testing.assert_allclose(found.keypoints[..., :2], in_frame[KEPT], atol=0.01)
+    np.testing.assert_allclose(found.keypoints[..., 2:], sure[KEPT], atol=1e-6)
+    assert found.masks is None
+
+
+def test_masks_are_those_of_their_object_and_inside_the_frame() -> None:
+    """Each object's coefficients choose one prototype: stripes of its own width."""
+    plan = Letterbox.plan(FRAME, SIZE, "letterbox-centre")
+    columns = np.arange(SIZE[1])
+    stripes = [np.where(columns // 2**each % 2, 1.0, -1.0) for each in range(1, 6)]
+    prototypes = np.stack([np.tile(stripe, (SIZE[0], 1)) for stripe in stripes])[None].astype(np.float32)
+    shift = np.tile([plan.offset[1], plan.offset[0]], 2)
+    outputs = {"output0": planes(BOXES + shift, np.eye(5) * 3), "output1": prototypes}
+    detector, plan = detect(outputs, "yolov8-seg", "letterbox-centre")
+    found = detector(Picture(bgr=np.zeros((*FRAME, 3), np.uint8)))
+    assert found.masks is not None
+    assert found.masks.shape == (3, *FRAME)
+    scale = plan.content[1] / FRAME[1]
+    for row, which in enumerate(KEPT):
+        left, top, right, bottom = found.boxes[row].round().astype(int)
+        at = ((np.arange(FRAME[1]) + 0.5) * scale + plan.offset[1]).astype(int)
+        expected = np.zeros(FRAME, bool)
+        expected[top:bottom, left:right] = stripes[which][at][left:right] > 0
+        ours = found.masks[row]
+        assert (ours != expected).sum() < 0.06 * (bottom - top) * (right - left)  # a column on an edge is either
+    assert found.keypoints is None
