@@ -8,6 +8,7 @@
     └── EngineError                compiling or running it is at fault
         ├── BackendUnavailable     install the backend, or choose another
         ├── EngineBuildError       the backend refused the model: its message says why
+        │   └── UnsupportedModel   the model needs what the backend does not have: export it otherwise
         ├── EngineStale            a compiled engine does not match this machine: rebuild it
         ├── ParityFailed           a compiled engine disagrees with its ONNX file: do not use it
         └── DeviceLost             the GPU or its driver is gone: start again, and look at its health
@@ -58,6 +59,12 @@ class BackendUnavailable(EngineError):
 
 class EngineBuildError(EngineError):
     """A backend refused to compile the model."""
+
+
+class UnsupportedModel(EngineBuildError):
+    """The model needs operators, or a version of them, that the backend does not have."""
+
+    request_was_wrong = True
 
 
 class EngineStale(EngineError):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx import helper, numpy_helper
 
+from engines import onnx_file
 from engines.errors import ModelError
-from engines.importers import dlib
+from engines.importers import darknet, darknet_files, dlib
+from engines.picture_layout import layout_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,34 +20,42 @@ if TYPE_CHECKING:
 
 
 def load(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file, or dlib's face recognition network (`.dat`).
+    """Read an ONNX file, dlib's face recognition network (`.dat`), or a Darknet network (`.cfg` and `.weights`).
 
     Raises:
         ModelError: it is not one.
     """
     if path.suffix == ".dat":
         return dlib.read(path)
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(model)
-    except Exception as error:  # protobuf's and the checker's errors share no base
-        raise ModelError(f"{path} is not a valid ONNX model: {_first_line(error)}") from error
-    return model
+    if path.suffix in darknet_files.SUFFIXES:
+        return darknet.read(path)
+    return onnx_file.read(path)
 
 
 def picture_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
-    """Return the input that takes the picture: the first that no initializer fills.
+    """Return the input that takes the picture: the first with the axes of one (see `engines.picture_layout`).
 
     Raises:
-        ModelError: it is not N x 3 x H x W.
+        ModelError: there is none.
     """
     free = free_inputs(model)
-    shape = dimensions(free[0]) if free else []
-    if len(shape) != 4 or shape[1] not in (3, None):
-        seen = ", ".join(f"{value.name} {dimensions(value)}" for value in free) or "none"
-        raise ModelError(f"the model takes no N x 3 x height x width picture; inputs seen: {seen}")
-    first: onnx.ValueInfoProto = free[0]
-    return first
+    for value in free:
+        if layout_of(dimensions(value)) is not None:
+            return value
+    seen = ", ".join(f"{value.name} {dimensions(value)}" for value in free) or "none"
+    raise ModelError(f"the model takes no N x 3 x height x width picture; inputs seen: {seen}")
+
+
+def declared_size(model: onnx.ModelProto) -> tuple[int | None, int | None]:
+    """Return the height and width of the pictures that a model declares; None where one is open.
+
+    Raises:
+        ModelError: it takes no pictures.
+    """
+    shape = dimensions(picture_input(model))
+    layout = layout_of(shape)
+    assert layout is not None
+    return shape[layout.height], shape[layout.width]
 
 
 def free_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -80,7 +90,3 @@ def name_nodes(graph: onnx.GraphProto) -> None:
     for number, node in enumerate(graph.node):
         if not node.name or shared[node.name] > 1:
             node.name = f"{node.name or node.op_type}#{number}"
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -113,7 +113,7 @@ def add(model_file: Path, fields: Mapping[str, Any], *, replace: bool) -> OwnMod
     """
     from engines.download import scratch_folder, store  # brings requests: 0.2 s that only this needs
 
-    entry = _entry_of(model_file, fields)
+    entry = entry_of(model_file, fields)
     folder = own_model_folder()
     target, described = folder / entry.file, folder / f"{entry.name}{SUFFIX}"
     if described.exists() and not replace:
@@ -130,15 +130,22 @@ def add(model_file: Path, fields: Mapping[str, Any], *, replace: bool) -> OwnMod
     return OwnModel(entry, target)
 
 
-def describe(model_file: Path, entry: Entry) -> Path:
+def describe(model_file: Path, entry: Entry, *, replace: bool = True) -> Path:
     """Write an entry file beside a model file and return its path.
 
+    Args:
+        model_file: what it describes.
+        entry: what it says.
+        replace: whether there may be a file of that name already; it need not be an entry.
+
     Raises:
-        ModelError: it cannot be written.
+        ModelError: it is there already, or cannot be written.
     """
     from engines.download import scratch_folder, store  # as above
 
     described = model_file.with_suffix(SUFFIX)
+    if described.exists() and not replace:
+        raise ModelError(f"{described} exists already, and is left as it is: say --replace to write it anew")
     try:
         with scratch_folder(model_file.parent) as scratch:
             (scratch / described.name).write_text(_as_yaml(entry), encoding="utf-8")
@@ -148,11 +155,20 @@ def describe(model_file: Path, entry: Entry) -> Path:
     return described
 
 
-def _entry_of(model_file: Path, fields: Mapping[str, Any]) -> Entry:
+def entry_of(model_file: Path, fields: Mapping[str, Any]) -> Entry:
+    """Return the entry for a file as it is now.
+
+    Args:
+        model_file: the file.
+        fields: those of `Entry`, without `accepts`, which is found out; without `file` it is called after its name.
+
+    Raises:
+        ModelError: the fields make no entry, or the file cannot be read.
+    """
     sha256 = sha256_of(model_file)
     accepted = {"sha256": sha256, "bytes": model_file.stat().st_size}
     file = f"{fields.get('name')}{model_file.suffix}"
-    return _validate({**fields, "file": file, "accepts": [accepted]}, model_file)
+    return _validate({"file": file, **fields, "accepts": [accepted]}, model_file)
 
 
 def _as_yaml(entry: Entry) -> str:

@@ -13,8 +13,12 @@ import typer
 
 from engines.errors import FrameloomError
 from tools import (
+    anchors,
     bench_faces,
     bench_gallery,
+    bench_models,
+    bench_nms,
+    bench_tiles,
     benchmark,
     config,
     demo,
@@ -48,7 +52,10 @@ app.command()(demo.demo)
 app.add_typer(models.app, name="models")
 benchmark.app.command()(soak.soak)
 benchmark.app.command()(bench_gallery.gallery)
+benchmark.app.command()(bench_models.models)
+benchmark.app.command("nms")(bench_nms.bench)
 benchmark.app.command()(bench_faces.faces)
+benchmark.app.command()(bench_tiles.tiles)
 benchmark.app.command()(bench_gpu.gpu)
 app.add_typer(benchmark.app, name="bench")
 app.add_typer(engines.app, name="engines")
@@ -57,6 +64,7 @@ evaluate.app.command()(evaluate_faces.verify)
 evaluate.app.command()(evaluate_faces.identify)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(training, name="train")
+app.command()(anchors.anchors)
 app.command()(doctor.doctor)
 app.add_typer(config.app, name="config")
 

@@ -13,6 +13,7 @@ from engines.errors import ChecksumMismatch
 from engines.spec import GALLERY, TEMPLATES, EncoderSpec
 from engines.zoo import Zoo
 from engines.zoo_entry import Address, Entry
+from tools.inspect_model import inspect
 from tools.terminal import download_progress, say
 
 DEFAULT_MODELS = ("yolox-nano",)
@@ -21,7 +22,8 @@ DEFAULT_MODELS = ("yolox-nano",)
 WITH_HEAD = ("detect", "face-detect")
 """Tasks of models whose outputs have one of several known layouts."""
 
-app = typer.Typer(help="List, fetch and check models and demo clips.", no_args_is_help=True)
+app = typer.Typer(help="List, fetch, check and inspect models and demo clips.", no_args_is_help=True)
+app.command()(inspect)
 
 
 @app.command("list")

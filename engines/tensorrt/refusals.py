@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from engines.errors import EngineBuildError
-from engines.graph import attributes, constants, free_inputs
+from engines.errors import EngineBuildError, ModelError
+from engines.graph import attributes, constants, picture_input
+from engines.operators import foreign, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
     from engines.tensorrt.recipe import PlanPrecision
 
-OWN_DOMAINS = ("", "ai.onnx")
 BRANCHES = frozenset({"If", "Loop", "Scan"})
 QUANTISED_OPERATORS = frozenset(
     {"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
 )
-MOST_NAMES = 5
+TAKEN = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
+"""Types of a picture that a plan can be given; bytes inside a network are beyond TensorRT."""
 
 _Objection = tuple["list[onnx.NodeProto]", str]
 """Nodes, if there are any, and what to say of them."""
@@ -47,15 +48,21 @@ def refuse_unbuildable(path: Path, precision: PlanPrecision) -> None:
         return
     for nodes, words in _objections(model):
         if nodes:
-            raise EngineBuildError(f"TensorRT cannot build {path}: {words.format(_named(nodes))}")
-    for value in free_inputs(model)[:1]:
-        if (kind := value.type.tensor_type.elem_type) != TensorProto.FLOAT:
-            raise EngineBuildError(
-                f"TensorRT cannot build {path}: its input {value.name} is {TensorProto.DataType.Name(kind).lower()}; "
-                "export it in float32: Frameloom makes the other precisions itself"
-            )
+            raise EngineBuildError(f"TensorRT cannot build {path}: {words.format(named(nodes))}")
+    if (value := _picture(model)) is not None and (kind := value.type.tensor_type.elem_type) not in TAKEN:
+        raise EngineBuildError(
+            f"TensorRT cannot build {path}: its input {value.name} is {TensorProto.DataType.Name(kind).lower()}; "
+            "export it in float32: Frameloom makes the other precisions itself"
+        )
     if is_quantised(model) and precision != "int8":
         raise EngineBuildError(f"{path} is in int8 already: build it with precision int8, not {precision}")
+
+
+def _picture(model: onnx.ModelProto) -> onnx.ValueInfoProto | None:
+    try:
+        return picture_input(model)
+    except ModelError:  # said where it is prepared
+        return None
 
 
 def is_quantised(model: onnx.ModelProto) -> bool:
@@ -65,13 +72,12 @@ def is_quantised(model: onnx.ModelProto) -> bool:
 
 def _objections(model: onnx.ModelProto) -> Iterator[_Objection]:
     nodes = list(model.graph.node)
-    own = {function.domain for function in model.functions}
     yield (
         [node for node in nodes if "NMS" in node.op_type or node.op_type == "NonMaxSuppression"],
         "it does non-maximum suppression itself ({}); export it without NMS: Frameloom does NMS itself",
     )
     yield (
-        [node for node in nodes if node.domain not in own and not _is_of_onnx(node)],
+        foreign(model),
         "it has operators that are not ONNX's own ({}), which would need a plugin; export it with ONNX's alone",
     )
     yield (
@@ -83,10 +89,6 @@ def _objections(model: onnx.ModelProto) -> Iterator[_Objection]:
         "it computes with quantised operators ({}); export it with QuantizeLinear and DequantizeLinear (QDQ)",
     )
     yield from _quantisation(model)
-
-
-def _is_of_onnx(node: onnx.NodeProto) -> bool:
-    return node.domain in OWN_DOMAINS and onnx.defs.has(node.op_type)
 
 
 def _quantisation(model: onnx.ModelProto) -> Iterator[_Objection]:
@@ -109,8 +111,3 @@ def _zero_point(node: onnx.NodeProto, known: dict[str, npt.NDArray[Any]]) -> npt
         return known[node.input[2]]
     default = node.op_type == "QuantizeLinear" and len(node.input) < 3 and "output_dtype" not in attributes(node)
     return np.zeros((), np.uint8 if default else np.int8)
-
-
-def _named(nodes: list[onnx.NodeProto]) -> str:
-    names = [f"{node.op_type} {node.name!r}" for node in nodes[:MOST_NAMES]]
-    return ", ".join(names) + (f" and {len(nodes) - MOST_NAMES} more" if len(nodes) > MOST_NAMES else "")

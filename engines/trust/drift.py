@@ -142,7 +142,7 @@ def _nearest(ours: Outputs, theirs: Outputs, picture: int) -> int:
 
 def match(ours: Decisions, theirs: Decisions) -> Iterator[tuple[int, int]]:
     """Pair boxes that overlap by `MATCH_IOU` or more, each at most once: same class first, then largest overlap."""
-    overlaps = _iou(ours.boxes, theirs.boxes)
+    overlaps = iou_of(ours.boxes, theirs.boxes)
     same_class = ours.class_ids[:, None] == theirs.class_ids[None]
     order = np.lexsort((-overlaps.ravel(), ~same_class.ravel()))  # one object may have boxes of two classes
     free_ours, free_theirs = set(range(len(ours.boxes))), set(range(len(theirs.boxes)))
@@ -154,7 +154,8 @@ def match(ours: Decisions, theirs: Decisions) -> Iterator[tuple[int, int]]:
             yield i, j
 
 
-def _iou(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def iou_of(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return the IoU of each of N boxes with each of M: N x M."""
     first, second = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
     sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
     shared = sides.clip(min=0).prod(axis=-1)

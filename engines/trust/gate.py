@@ -61,22 +61,23 @@ def examine(spec: ModelSpec, engine: Engine, judge: Judge | None = None) -> Pari
     said = _Said({id(batch): file.infer(batch) for batch in batches})
     is_encoder = spec.encoder is not None
     reports = [
-        compare(engine, said, batches, decide, encodings=is_encoder) for _ in range(RUNS * max(engine.requests, 1))
+        compare(engine, said, batches, decide, encodings=is_encoder, ranked=file.ranked)
+        for _ in range(RUNS * max(engine.requests, 1))
     ]
     report = max(reports, key=lambda each: each.strain(bounds))
     if report.no_box_found:
         logger.info("%s: no box was found: only values were compared", spec.name)
     if engine.cuts_frames:
-        report.frames = examine_frames(spec, cast("CutsFrames", engine), decide)
+        report.frames = examine_frames(spec, cast("CutsFrames", engine), decide, ranked=file.ranked)
     return report
 
 
 def examine_frames(
-    spec: ModelSpec, engine: CutsFrames, decide: Decide | None = None
+    spec: ModelSpec, engine: CutsFrames, decide: Decide | None = None, *, ranked: bool = False
 ) -> dict[str, tuple[ParityReport, Bounds]]:
     """Compare what an engine says of whole frames with what it says of what the CPU cuts out of them; by layout."""
     return {
-        layout: _compare_frames(engine, frames, decide)
+        layout: _compare_frames(engine, frames, decide, ranked=ranked)
         for layout, frames in frames_for(spec, engine.input_size).items()
     }
 
@@ -98,14 +99,17 @@ class _Said:
         return self._outputs[id(batch)]
 
 
-def _compare_frames(engine: CutsFrames, frames: Frames, decide: Decide | None) -> tuple[ParityReport, Bounds]:
+def _compare_frames(
+    engine: CutsFrames, frames: Frames, decide: Decide | None, *, ranked: bool
+) -> tuple[ParityReport, Bounds]:
     cut = frames.cut
     on_cpu = submitted(engine, cut)
     noise = np.random.default_rng(0).integers(-1, 2, cut.shape, np.int16)
     noisy = submitted(engine, np.asarray((cut + noise).clip(0, 255), np.uint8))
     on_gpu = engine.submit_frames(frames.uncut).result()
     moved, report = (
-        compare(_Said({id(cut): each}), _Said({id(cut): on_cpu}), [cut], decide) for each in (noisy, on_gpu)
+        compare(_Said({id(cut): each}), _Said({id(cut): on_cpu}), [cut], decide, ranked=ranked)
+        for each in (noisy, on_gpu)
     )
     return report, _allowed(moved)
 
@@ -116,8 +120,8 @@ def _allowed(moved: ParityReport) -> Bounds:
     boxes = moved.decisions
     unmatched = boxes.unmatched / max(1, boxes.reference + boxes.engine) if boxes else 0.0
     return Bounds(
-        max_error=max(FP32.max_error, ROOM * max(largest for largest, _ in shares)),
-        mean_error=max(FP32.mean_error, ROOM * max(mean for _, mean in shares)),
+        max_error=max(FP32.max_error, ROOM * max((largest for largest, _ in shares), default=0.0)),
+        mean_error=max(FP32.mean_error, ROOM * max((mean for _, mean in shares), default=0.0)),
         unmatched=max(FP32.unmatched, ROOM * unmatched),
         other_class=boxes.other_class / max(1, boxes.matched) * ROOM if boxes else 0.0,
         max_score_drift=max(FP32.max_score_drift, ROOM * boxes.max_score_drift if boxes else 0.0),

@@ -202,7 +202,13 @@ def _share(value: float, limit: float) -> float:
 
 
 def compare(
-    engine: Runs, reference: Runs, batches: Iterable[Batch], decide: Decide | None = None, *, encodings: bool = False
+    engine: Runs,
+    reference: Runs,
+    batches: Iterable[Batch],
+    decide: Decide | None = None,
+    *,
+    encodings: bool = False,
+    ranked: bool = False,
 ) -> ParityReport:
     """Run both on the same pictures and report how they differ.
 
@@ -215,6 +221,8 @@ def compare(
         batches: each N x H x W x 3 uint8 BGR, real pictures; those of a batch must differ.
         decide: reads the outputs of one picture; without it only tensors are compared.
         encodings: whether the first output is an encoding of a face.
+        ranked: whether the model orders its rows by score (see `PlainFile.ranked`). Two that are nearly alike may then
+            change places, so where decisions are compared, of the tensors only those that are in order are.
 
     Raises:
         ParityFailed: the two do not even give the same outputs.
@@ -225,8 +233,9 @@ def compare(
     for batch in batches:
         ours, theirs = engine.infer(batch), reference.infer(batch)
         _check_layout(ours, theirs)
-        for name, value in ours.items():
-            report.tensors.setdefault(name, TensorDrift()).add(value, theirs[name])
+        compared = _in_order(theirs) if ranked and decide is not None else theirs
+        for name in compared:
+            report.tensors.setdefault(name, TensorDrift()).add(ours[name], theirs[name])
         if report.encodings is not None:
             name = next(iter(theirs))
             report.encodings.add(ours[name], theirs[name])
@@ -234,9 +243,9 @@ def compare(
             seen = _as_in_a_run(engine, batch, ours)
             _check_layout(seen, theirs)
             for i in range(len(batch)):
-                report.decisions.add(decide(_of_one(seen, i)), decide(_of_one(theirs, i)))
-        if len(batch) > 1 and all(len(value) == len(batch) for value in theirs.values()):
-            report.mixed += count_mixed(ours, theirs)
+                report.decisions.add(decide(_of_one(seen, i, len(batch))), decide(_of_one(theirs, i, len(batch))))
+        if compared and len(batch) > 1 and all(len(value) == len(batch) for value in theirs.values()):
+            report.mixed += count_mixed(ours, compared)
         report.pictures += len(batch)
     return report
 
@@ -262,5 +271,11 @@ def _check_layout(ours: Outputs, theirs: Outputs) -> None:
         raise ParityFailed(f"the engine gives {only[0] or 'nothing more'}, its ONNX file {only[1] or 'nothing more'}")
 
 
-def _of_one(outputs: Outputs, index: int) -> Outputs:
-    return {name: array[index : index + 1] for name, array in outputs.items()}
+def _in_order(outputs: Outputs) -> Outputs:
+    """Return the outputs whose values fall from row to row, as the scores by which rows are ranked do."""
+    return {name: array for name, array in outputs.items() if array.ndim == 2 and not (np.diff(array) > 0).any()}
+
+
+def _of_one(outputs: Outputs, index: int, pictures: int) -> Outputs:
+    """Return the outputs of one picture of a batch; of a batch of one they may have no axis for it."""
+    return outputs if pictures == 1 else {name: array[index : index + 1] for name, array in outputs.items()}

@@ -18,7 +18,7 @@ from engines.errors import ModelError
 from engines.focus import fuse_focus
 from engines.prepare import prepare, take_uint8_pictures
 from engines.spec import InputSpec
-from tests.engines.onnx_files import FOUR, focus, identity, save, spec_of, value
+from tests.engines.onnx_files import FOUR, focus, identity, spec_of, value
 
 
 def run(model: onnx.ModelProto, batch: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
@@ -167,18 +167,3 @@ def test_nodes_for_uint8_pictures_do_what_numpy_does(cast_first: bool, input_spe
 def test_a_model_that_takes_no_single_pictures_is_refused(shape: tuple[int, ...], words: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=words):
         prepare(spec_of(identity(tmp_path, shape)), None)
-
-
-def test_a_model_that_wants_more_than_a_picture_is_refused(tmp_path: Path) -> None:
-    inputs = [value("x", (1, 3, 8, 8)), value("size", (1,))]
-    path = save(tmp_path, [helper.make_node("Add", ["x", "size"], ["y"])], inputs, [value("y", (1, 3, 8, 8))], [])
-    with pytest.raises(ModelError, match=r"more than a picture.*size \[1\]; choose another model"):
-        prepare(spec_of(path), None)
-
-
-@pytest.mark.parametrize("content", [b"", b"not a model", bytes(1000)])
-def test_what_is_no_onnx_file_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "broken.onnx"
-    path.write_bytes(content)
-    with pytest.raises(ModelError, match=r"broken\.onnx is not a valid ONNX model"):
-        graph.load(path)

@@ -134,5 +134,5 @@ def test_the_size_that_a_file_declares(tmp_path: Path) -> None:
     assert declared_size(square_finder(tmp_path)) is None
     assert declared_size(square_finder(tmp_path, (1, 3, 64, "w"))) is None
     (tmp_path / "finder.onnx").write_bytes(b"x")
-    with pytest.raises(ModelError, match="not a valid ONNX"):
+    with pytest.raises(ModelError, match="not an ONNX model"):
         declared_size(ModelSpec("broken", tmp_path / "finder.onnx", "face-detect"))

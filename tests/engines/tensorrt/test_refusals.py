@@ -127,7 +127,7 @@ def test_a_symmetric_quantised_file_is_taken_as_it_is_and_only_as_int8(tmp_path:
         network_of(spec_of(path), Recipe("fp16"))
 
 
-@pytest.mark.parametrize(("kind", "name"), [(TensorProto.FLOAT16, "float16"), (TensorProto.UINT8, "uint8")])
+@pytest.mark.parametrize(("kind", "name"), [(TensorProto.DOUBLE, "double"), (TensorProto.UINT8, "uint8")])
 def test_pictures_in_another_type_are_refused(kind: int, name: str, tmp_path: Path) -> None:
     with pytest.raises(EngineBuildError, match=f"its input x is {name}; export it in float32"):
         refuse_unbuildable(written(tmp_path, [node("Identity", "x")], kind), "fp32")
@@ -137,7 +137,7 @@ def test_what_is_no_onnx_file_is_left_to_who_loads_it(tmp_path: Path) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"not a model")
     refuse_unbuildable(path, "fp32")
-    with pytest.raises(ModelError, match="not a valid ONNX model"):
+    with pytest.raises(ModelError, match="not an ONNX model"):
         network_of(spec_of(path), Recipe("fp32"))
 
 

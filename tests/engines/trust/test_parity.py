@@ -297,3 +297,41 @@ def test_the_reference_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BackendUnavailable, match="pip install onnxruntime"):
         PlainFile(spec_of(identity(tmp_path)))
+
+
+# ---- models that rank their rows
+
+
+def ranked_rows(*rows: list[float]) -> Says:
+    """Boxes and scores as DETR's family gives them, the best first."""
+    table = np.array([rows], np.float64)
+    return Says([{"boxes": table[..., :4], "scores": table[..., 4], "labels": table[..., 5]}])
+
+
+FIRST, SECOND, THIRD = [0, 0, 9, 9, 0.9, 1], [20, 0, 30, 9, 0.1, 2], [40, 0, 50, 9, 0.1, 3]
+
+
+def read_ranked(outputs: Outputs) -> Decisions:
+    sure = outputs["scores"][0] > 0.3
+    return Decisions(outputs["boxes"][0][sure], outputs["scores"][0][sure], outputs["labels"][0][sure].astype(int))
+
+
+def test_rows_that_change_places_are_no_error_where_decisions_are_compared() -> None:
+    ours, theirs = ranked_rows(FIRST, THIRD, SECOND), ranked_rows(FIRST, SECOND, THIRD)
+    report = compare(ours, theirs, [BATCH], read_ranked, ranked=True)
+    assert report.passed(FP32)
+    assert list(report.tensors) == ["scores"]
+    assert not compare(ours, theirs, [BATCH], read_ranked).passed(FP32)
+    assert not compare(ours, theirs, [BATCH], ranked=True).passed(FP32)  # nothing else would be compared
+
+
+@pytest.mark.parametrize("wrong", [[0, 0, 9, 9, 0.8, 1], [0, 0, 9, 9, 0.9, 2], [50, 0, 59, 9, 0.9, 1]], ids=str)
+def test_a_wrong_decision_is_an_error_also_where_rows_are_ranked(wrong: list[float]) -> None:
+    ours, theirs = ranked_rows(wrong, SECOND), ranked_rows(FIRST, SECOND)
+    assert not compare(ours, theirs, [BATCH], read_ranked, ranked=True).passed(FP32)
+
+
+def test_the_reference_knows_whether_its_model_ranks_rows(shared: Path) -> None:
+    files = {"yolox_nano.onnx": False, "deimv2_hgnetv2_femto_coco.onnx": True}
+    for name, ranked in files.items():
+        assert PlainFile(spec_of(shared / "models" / "detect" / name)).ranked == ranked
