@@ -13,9 +13,11 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 
+from engines.backend_words import in_one_line, refusal
 from engines.engine import Batch, EngineInfo, EngineOptions, Outputs, check_batch
-from engines.errors import BackendUnavailable, EngineBuildError, EngineError
+from engines.errors import BackendUnavailable, EngineError
 from engines.prepare import PICTURES, prepare, take_uint8_pictures
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
     from engines.spec import ModelSpec
 
-QUIET = 3
-"""ONNX Runtime's severity `error`."""
+QUIET = 4
+"""ONNX Runtime's severity `fatal`: errors are raised, too, and need not be on the terminal twice."""
 
 
 class ONNXRuntimeEngine:
@@ -33,21 +35,28 @@ class ONNXRuntimeEngine:
     batch = 1
     cuts_frames = False
 
-    def __init__(self, spec: ModelSpec, options: EngineOptions) -> None:
-        """Load; see `engines.engine.open_engine` for what is raised."""
+    def __init__(self, spec: ModelSpec, options: EngineOptions, network: onnx.ModelProto | None = None) -> None:
+        """Load; see `engines.engine.open_engine` for what is raised.
+
+        Args:
+            spec: the model.
+            options: how to run it.
+            network: for int8: what to run; None: what was accepted of this model (`engines.int8.kept`).
+        """
         try:
             import onnxruntime as ort
         except ImportError as error:
             raise BackendUnavailable(f"onnxruntime cannot be imported ({error}): pip install onnxruntime") from error
         wanted = options.precision if options.precision != "auto" else spec.precision
-        if wanted not in ("auto", "fp32"):
-            raise BackendUnavailable(f"onnxruntime on a CPU runs the file as it is (fp32), not {wanted}")
+        if wanted not in ("auto", "fp32", "int8"):
+            raise BackendUnavailable(f"onnxruntime on a CPU runs the file as it is (fp32), or int8, not {wanted}")
         if options.device not in ("auto", "cpu", "CPU"):
             raise BackendUnavailable(f"onnxruntime runs on the CPU here, not on device {options.device!r}")
         self._spec = spec
         self._threads = options.threads or os.cpu_count() or 1
         self.requests = options.requests or self._threads + 1
-        self._session = self._load(ort, options)
+        precision = "int8" if wanted == "int8" else "fp32"
+        self._session = self._load(ort, options, self._network(precision, options) if network is None else network)
         shape = self._session.get_inputs()[0].shape
         self._batch = shape[0] if isinstance(shape[0], int) else None
         self.input_size = (int(shape[1]), int(shape[2]))
@@ -60,19 +69,27 @@ class ONNXRuntimeEngine:
             backend="onnxruntime",
             version=ort.__version__,
             device="CPU",
-            precision="fp32",
+            precision=precision,
             threads=self._threads,
             requests=self.requests,
             input_shape=(self._batch, *self.input_size, 3),
-            origin="compiled",
+            origin="compiled" if network is not None or precision != "int8" else "cache",
         )
 
     @property
     def _streams(self) -> int:
         return min(self._threads, self.requests)
 
-    def _load(self, ort: Any, options: EngineOptions) -> ort.InferenceSession:
-        model = prepare(self._spec, options.input_size)
+    def _network(self, precision: str, options: EngineOptions) -> onnx.ModelProto:
+        if precision == "fp32":
+            return prepare(self._spec, options.input_size)
+        from engines.int8.kept import accepted
+
+        return accepted(self._spec, "onnxruntime", options.input_size)
+
+    def _load(self, ort: Any, options: EngineOptions, network: onnx.ModelProto) -> ort.InferenceSession:
+        model = onnx.ModelProto()
+        model.CopyFrom(network)  # it is changed
         take_uint8_pictures(model, self._spec.input)
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = max(1, self._threads // self._streams)
@@ -84,7 +101,7 @@ class ONNXRuntimeEngine:
                 model.SerializeToString(), sess_options=settings, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions share no public base
-            raise EngineBuildError(f"onnxruntime refused {self._spec.path}: {str(error).strip()}") from error
+            raise refusal("onnxruntime", ort.__version__, self._spec.path, model, error, options.input_size) from error
 
     def infer(self, batch: Batch) -> Outputs:
         """Run the model; the pictures side by side where its batch is fixed to 1."""
@@ -115,7 +132,7 @@ class ONNXRuntimeEngine:
         try:
             values = self._session.run(self._outputs, {PICTURES: np.ascontiguousarray(batch)})
         except Exception as error:  # its exceptions share no public base
-            raise EngineError(f"onnxruntime failed while running: {str(error).strip()}") from error
+            raise EngineError(f"onnxruntime failed while running {self._spec.path}: {in_one_line(error)}") from error
         return dict(zip(self._outputs, values, strict=True))
 
     def describe(self) -> EngineInfo:

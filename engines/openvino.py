@@ -1,8 +1,9 @@
 """OpenVINO on a CPU: the fastest backend where the CPU has bf16.
 
 What won by measurement (yolox-nano, 2 cores): one stream and thread per core, one request more than streams, no
-pinning, and requests waited for in turn. OpenVINO takes bf16 by itself when no precision is given, so one always
-is. Requests are collected by `wait()` and never by callback: a callback needs the GIL on OpenVINO's own thread.
+pinning, and requests waited for in turn. OpenVINO takes bf16 by itself when no precision is given, so one always is;
+for what an int8 network leaves in float, it is the one that `auto` would be. Requests are collected by `wait()` and
+never by callback: a callback needs the GIL on OpenVINO's own thread.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.backend_words import in_one_line, refusal
 from engines.engine import Batch, EngineInfo, EngineOptions, Outputs, check_batch
-from engines.errors import BackendUnavailable, EngineBuildError, EngineError
+from engines.errors import BackendUnavailable, EngineError
 from engines.prepare import prepare
 
 if TYPE_CHECKING:
+    import onnx
     import openvino as ov
 
     from engines.spec import ModelSpec
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+INT8 = "int8"
 
 
 @cache
@@ -46,8 +50,14 @@ class OpenVINOEngine:
     batch = 1
     cuts_frames = False
 
-    def __init__(self, spec: ModelSpec, options: EngineOptions) -> None:
-        """Compile; see `engines.engine.open_engine` for what is raised."""
+    def __init__(self, spec: ModelSpec, options: EngineOptions, network: onnx.ModelProto | None = None) -> None:
+        """Compile; see `engines.engine.open_engine` for what is raised.
+
+        Args:
+            spec: the model.
+            options: how to run it.
+            network: for int8: what to run; None: what was accepted of this model (`engines.int8.kept`).
+        """
         self._spec = spec
         try:
             import openvino as ov
@@ -59,7 +69,7 @@ class OpenVINOEngine:
         self._precision = self._choose_precision(options)
         self._threads = options.threads or os.cpu_count() or 1
         self.requests = options.requests or self._threads + 1
-        self._compiled = self._compile(ov, options)
+        self._compiled = self._compile(ov, options, self._network(options) if network is None else network)
         shape = self._compiled.input(0).partial_shape
         self._batch = None if shape[0].is_dynamic else shape[0].get_length()
         self.input_size = (shape[1].get_length(), shape[2].get_length())
@@ -77,22 +87,32 @@ class OpenVINOEngine:
             threads=self._threads,
             requests=self.requests,
             input_shape=(self._batch, *self.input_size, 3),
-            origin="compiled",
+            origin="compiled" if network is not None or self._precision != INT8 else "cache",
         )
 
     def _choose_precision(self, options: EngineOptions) -> str:
         wanted = options.precision if options.precision != "auto" else self._spec.precision
         if wanted == "auto":
-            return "bf16" if "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
-        if wanted not in PRECISIONS:
-            raise BackendUnavailable(f"openvino on a CPU runs {' or '.join(PRECISIONS)}, not {wanted}")
+            return self._fastest_float()
+        if wanted not in (*PRECISIONS, INT8):
+            raise BackendUnavailable(f"openvino on a CPU runs {', '.join(PRECISIONS)} or {INT8}, not {wanted}")
         return wanted
 
-    def _compile(self, ov: Any, options: EngineOptions) -> ov.CompiledModel:
-        onnx_model = prepare(self._spec, options.input_size)
+    def _fastest_float(self) -> str:
+        return "bf16" if "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+
+    def _network(self, options: EngineOptions) -> onnx.ModelProto:
+        if self._precision != INT8:
+            return prepare(self._spec, options.input_size)
+        from engines.int8.kept import accepted
+
+        return accepted(self._spec, "openvino", options.input_size)
+
+    def _compile(self, ov: Any, options: EngineOptions, onnx_model: onnx.ModelProto) -> ov.CompiledModel:
+        floats = PRECISIONS[self._fastest_float() if self._precision == INT8 else self._precision]
         self._names = [output.name for output in onnx_model.graph.output]  # OpenVINO's own may be an inner tensor's
         settings = {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[self._precision],
+            "INFERENCE_PRECISION_HINT": floats,
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": min(self._threads, self.requests),
             "ENABLE_CPU_PINNING": False,
@@ -101,9 +121,11 @@ class OpenVINOEngine:
             model = self._core.read_model(onnx_model.SerializeToString())
             compiled = self._core.compile_model(self._with_preprocessing(ov, model), "CPU", settings)
         except RuntimeError as error:
-            raise EngineBuildError(f"openvino refused {self._spec.path}: {str(error).strip()}") from error
+            raise refusal(
+                "openvino", ov.get_version(), self._spec.path, onnx_model, error, options.input_size
+            ) from error
         used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        if used != PRECISIONS[self._precision]:
+        if used != floats:
             raise BackendUnavailable(f"openvino cannot run {self._precision} on this CPU (it offers {used})")
         return compiled
 
@@ -177,7 +199,7 @@ class OpenVINOEngine:
             request.start_async()
         except RuntimeError as error:
             self._idle.put(request)
-            raise EngineError(f"openvino failed to start: {str(error).strip()}") from error
+            raise EngineError(f"openvino failed to start: {in_one_line(error)}") from error
         return OpenVINORequest(request, self._names, self._idle)
 
     @staticmethod
@@ -215,6 +237,6 @@ class OpenVINORequest:
             self._request.wait()
             return {name: self._request.get_output_tensor(i).data.copy() for i, name in enumerate(self._names)}
         except RuntimeError as error:
-            raise EngineError(f"openvino failed while running: {str(error).strip()}") from error
+            raise EngineError(f"openvino failed while running: {in_one_line(error)}") from error
         finally:
             self._idle.put(self._request)

@@ -57,7 +57,7 @@ def bench(
     video: Annotated[Path | None, typer.Argument(help="Video to run on; without it, a demo clip.")] = None,
     model: Annotated[str, typer.Option(help="Name of a known YOLOX model, or its ONNX file.")] = "yolox-nano",
     backend: Annotated[str, typer.Option(help="auto, tensorrt, tensorrt-rtx, openvino or onnxruntime.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 (CPU), fp16 or int8 (TensorRT).")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 (CPU), fp16 (TensorRT) or int8.")] = "auto",
     frames: Annotated[int, typer.Option(min=1, help="Frames of the video to use.")] = 300,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any other key of the pipeline.")

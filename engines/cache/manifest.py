@@ -111,6 +111,8 @@ class Quantisation(BaseModel):
     float_ms: float
     """Median of one request at a time, on that machine then."""
     int8_ms: float
+    float_cpu_ms: float
+    int8_cpu_ms: float
     float_bytes: int
 
 

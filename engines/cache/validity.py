@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from engines.cache.manifest import CALIBRATED, system
+from engines.int8 import circumstances
+from engines.int8.circumstances import CPU_BACKENDS
 
 if TYPE_CHECKING:
     from engines.cache.manifest import Manifest
@@ -57,6 +59,8 @@ def judge(manifest: Manifest, present: Present) -> Verdict:
         return Verdict("stale", reason)
     if reason := next(_elsewhere(manifest, present), None):
         return Verdict("elsewhere", reason)
+    if manifest.backend in CPU_BACKENDS and manifest.quantisation is None:
+        return Verdict("refused", "nothing says that it was accepted")
     if manifest.backend == CALIBRATED:
         return Verdict("valid")
     if manifest.state == "refused":
@@ -67,14 +71,12 @@ def judge(manifest: Manifest, present: Present) -> Verdict:
 
 
 def _stale(manifest: Manifest, present: Present) -> Iterator[str]:
-    from engines.tensorrt.recipe import VERSION
-
     model = present.models.get(manifest.model_path, manifest.model_sha256)  # one that is not there may come back
     if model != manifest.model_sha256:
         yield f"its model file {manifest.model_path} had sha256 {manifest.model_sha256}, and has {model} now"
-    if manifest.recipe != VERSION:
-        yield f"it was built by recipe {manifest.recipe}, which is {VERSION} now"
-    if manifest.system != system() or not _may_be_of_here(manifest, present):
+    if manifest.recipe != (recipe := _recipe(manifest)):
+        yield f"it was built by recipe {manifest.recipe}, which is {recipe} now"
+    if manifest.system != _system(manifest) or not _may_be_of_here(manifest, present):
         return
     version = present.versions.get(manifest.backend, manifest.version)
     if version != manifest.version:
@@ -84,8 +86,20 @@ def _stale(manifest: Manifest, present: Present) -> Iterator[str]:
         yield f"it was built with driver {manifest.driver}, which is {same[0].driver} now"
 
 
+def _recipe(manifest: Manifest) -> int:
+    from engines.tensorrt.recipe import VERSION
+
+    return circumstances.VERSION if manifest.backend in CPU_BACKENDS else VERSION
+
+
+def _system(manifest: Manifest) -> str:
+    return circumstances.machine() if manifest.backend in CPU_BACKENDS else system()
+
+
 def _may_be_of_here(manifest: Manifest, present: Present) -> bool:
     """Whether it is for a GPU of this machine; what is for none in particular may be, where there is none."""
+    if manifest.backend in CPU_BACKENDS:
+        return True
     if manifest.portable:
         return not present.gpus or any(manifest.runs_on(gpu.compute_capability) for gpu in present.gpus)
     return any(gpu.name == manifest.gpu for gpu in present.gpus)
@@ -94,11 +108,11 @@ def _may_be_of_here(manifest: Manifest, present: Present) -> bool:
 def _elsewhere(manifest: Manifest, present: Present) -> Iterator[str]:
     if manifest.backend == CALIBRATED:
         return
-    if manifest.system != system():
-        yield f"it is for {manifest.system}, and this is {system()}"
+    if manifest.system != (here := _system(manifest)):
+        yield f"it is for {manifest.system}, and this is {here}"
     if manifest.backend not in present.versions:
         yield f"{manifest.backend} {manifest.version} is not installed here"
     if _may_be_of_here(manifest, present):
         return
-    here = ", ".join(f"{gpu.name} ({gpu.compute_capability})" for gpu in present.gpus) or "none that answers"
-    yield f"it is for {manifest.gpu or 'compute capability ' + ', '.join(manifest.targets)}; the GPU here is {here}"
+    gpus = ", ".join(f"{gpu.name} ({gpu.compute_capability})" for gpu in present.gpus) or "none that answers"
+    yield f"it is for {manifest.gpu or 'compute capability ' + ', '.join(manifest.targets)}; the GPU here is {gpus}"

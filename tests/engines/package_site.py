@@ -146,6 +146,11 @@ def entry(name: str = "tiny", data: bytes = MODEL, **fields: Any) -> dict[str, A
     }
 
 
+def companion(file: str, data: bytes) -> dict[str, Any]:
+    """A companion of such an entry."""
+    return {"file": file, "sha256": sha256(data), "bytes": len(data), "member": f"weights/{file}"}
+
+
 def in_wheel(member: str = "weights/tiny.onnx") -> dict[str, str]:
     return {"package": "weights", "version": "1.0", "archive": "wheel", "member": member}
 

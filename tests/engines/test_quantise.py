@@ -20,7 +20,9 @@ from engines.batch import set_batch
 from engines.engine import Batch
 from engines.errors import EngineBuildError
 from engines.prepare import prepare
-from engines.quantise import FEWEST_PICTURES, SCRATCH, to_int8
+from engines.int8.pictures import FEWEST_PICTURES
+from engines.int8.simplified import SCRATCH
+from engines.quantise import to_int8
 from engines.spec import InputSpec
 from tests.engines.onnx_files import spec_of, value
 

@@ -124,7 +124,7 @@ def chosen_backend(wanted: Backend) -> TensorRTBackend:
     if wanted in ("openvino", "onnxruntime"):
         raise ConfigError(
             f"{wanted} compiles in a second when a run starts, so nothing is built ahead: say --backend tensorrt or "
-            "tensorrt-rtx"
+            f"tensorrt-rtx; for int8 on a CPU: frameloom engines quantize MODEL --backend {wanted} --images FOLDER"
         )
     if wanted == "auto":
         try:

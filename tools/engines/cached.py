@@ -20,6 +20,7 @@ from rich.text import Text
 from engines.cache.engine_cache import EngineCache, Listed
 from engines.cache.folder import MANIFEST, PLAN, Damaged
 from engines.cache.manifest import CALIBRATED
+from engines.int8.circumstances import CPU_BACKENDS
 from pipeline.errors import ConfigError
 from pipeline.gallery.words import counted
 from tools.engines.facts import facts
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 STYLES = {"valid": "green", "unverified": "yellow", "elsewhere": "dim"}
 INDENT = 15
 """Columns of the names of facts."""
+BACKENDS = ("tensorrt", "tensorrt-rtx", CALIBRATED, *CPU_BACKENDS)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -137,10 +139,7 @@ def _is_of(model: str, listed: Listed) -> bool:
     """Whether an engine is of a model; where it is damaged, its name has to tell."""
     if listed.manifest is not None:
         return listed.manifest.model == model
-    return (
-        re.fullmatch(rf"{re.escape(model)}-(tensorrt|tensorrt-rtx|{CALIBRATED})-[a-z0-9]+-\w+", listed.path.stem)
-        is not None
-    )
+    return re.fullmatch(rf"{re.escape(model)}-({'|'.join(BACKENDS)})-[a-z0-9]+-\w+", listed.path.stem) is not None
 
 
 def plan_called(name: str) -> Manifest | None:

@@ -9,7 +9,7 @@ from tools.engines.words import age, made_for, mebibytes, shape_words, state_wor
 
 if TYPE_CHECKING:
     from engines.cache.engine_cache import Listed
-    from engines.cache.manifest import Manifest
+    from engines.cache.manifest import Manifest, Quantisation
 
 Facts = Iterator[tuple[str, str]]
 
@@ -32,19 +32,34 @@ def _of_manifest(manifest: Manifest) -> Facts:
     yield "backend", f"{manifest.backend} {manifest.version}"
     yield "precision", manifest.precision
     yield "input", f"{shape_words(manifest)}, {manifest.colour} (height x width)"
-    yield "tuned for", f"{manifest.usual_batch} at once"
+    if manifest.quantisation is None:
+        yield "tuned for", f"{manifest.usual_batch} at once"
     yield "normalisation", f"(x - {list(manifest.mean)}) / {list(manifest.std)}"
     if (chosen := manifest.candidates) is not None:
         yield "copied back", f"the {chosen[2]} best rows, by the scores from column {chosen[0]} on"
     if manifest.workspace_bytes is not None:
         yield "working space", f"at most {mebibytes(manifest.workspace_bytes)}"
-    yield "built", f"{made_for(manifest)}, on {manifest.system}"
+    where = "" if manifest.quantisation is not None else f", on {manifest.system}"
+    yield "built", f"{made_for(manifest)}{where}"
     yield "", f"{manifest.built_at:%Y-%m-%d %H:%M} UTC ({age(manifest.built_at)}), in {manifest.build_s:g} s"
     yield "", f"by recipe {manifest.recipe}"
     yield "plan sha256", manifest.plan_sha256
     yield "state", state_words(manifest)
     for line in _parity_lines(manifest.parity or {}):
         yield "", line
+    if manifest.quantisation is not None:
+        yield from _of_quantisation(manifest.quantisation)
+
+
+def _of_quantisation(made: Quantisation) -> Facts:
+    yield "speed", f"{made.int8_ms:.1f} ms, {made.int8_cpu_ms:.1f} of CPU time, when it was made"
+    yield "", f"{made.float_precision}: {made.float_ms:.1f} ms, {made.float_cpu_ms:.1f} of CPU time"
+    yield "calibrated on", f"{made.calibration_pictures} pictures, sha256 {made.calibration_sha256}"
+    yield "in int8", f"{made.layers} convolutions; depthwise ones never are ({made.depthwise})"
+    if made.in_float:
+        worst = sorted(made.in_float.items(), key=lambda each: -each[1])
+        each = ", ".join(f"{layer} {100 * loss:.2g} %" for layer, loss in worst)
+        yield "left in float", f"{len(worst)} convolutions, for the boxes that each alone would lose or move: {each}"
 
 
 def _parity_lines(parity: dict[str, Any]) -> Iterator[str]:

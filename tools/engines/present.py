@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from engines.cache.validity import Present, PresentGpu
 from engines.cuda.driver import driver
 from engines.errors import BackendUnavailable, ModelError
-from engines.model_files import sha256_of
+from engines.int8.circumstances import CPU_BACKENDS, version_of
+from engines.model_files import identity_of
 from engines.tensorrt.flavour import MODULES, find_flavour
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def present(models: Iterable[str]) -> Present:
             versions[backend] = find_flavour(backend).version
         except BackendUnavailable:
             continue
+    versions |= {backend: version for backend in CPU_BACKENDS if (version := version_of(backend)) is not None}
     gpus = tuple(PresentGpu(gpu.name, gpu.compute_capability, gpu.driver) for gpu in driver().gpus)
     return Present(versions, gpus, _hashes(models))
 
@@ -33,5 +35,5 @@ def _hashes(models: Iterable[str]) -> dict[str, str]:
     for model in set(models):
         with suppress(OSError, ModelError):  # a file that cannot be read says nothing of its engines
             if Path(model).is_file():
-                hashes[model] = sha256_of(Path(model))
+                hashes[model] = identity_of(Path(model))
     return hashes

@@ -67,7 +67,8 @@ def verify(
     try:
         decide = wanted.judge(engine.input_size) if wanted.judge else None
         pictures = batches(spec, engine.input_size, sample(places, frames))
-        report = compare(engine, PlainFile(spec, engine.input_size), pictures, decide, encodings=is_encoder)
+        file = PlainFile(spec, engine.input_size)
+        report = compare(engine, file, pictures, decide, encodings=is_encoder, ranked=file.ranked)
     finally:
         engine.close()
     info = engine.describe()

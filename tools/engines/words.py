@@ -6,9 +6,10 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from engines.cache.manifest import CALIBRATED
+from engines.int8.circumstances import CPU_BACKENDS
 
 if TYPE_CHECKING:
-    from engines.cache.manifest import Manifest
+    from engines.cache.manifest import Manifest, Quantisation
 
 MIB = 1 << 20
 AGES = ((86400, "day"), (3600, "hour"), (60, "minute"))
@@ -40,6 +41,8 @@ def made_for(manifest: Manifest) -> str:
     """Return the machine that an engine is for."""
     if manifest.backend == CALIBRATED:
         return "for int8 engines of any machine"
+    if manifest.backend in CPU_BACKENDS:
+        return f"for the CPU of {manifest.system}"
     if not manifest.portable:
         return f"for {manifest.gpu} ({manifest.compute_capability}), driver {manifest.driver}"
     if not manifest.targets:
@@ -51,9 +54,19 @@ def state_words(manifest: Manifest) -> str:
     """Return what is known of an engine's results, in one line."""
     if manifest.backend == CALIBRATED:
         return "an int8 network, calibrated on pictures"
+    if manifest.quantisation is not None:
+        return f"accepted: {quantisation_words(manifest.quantisation)}"
     if manifest.state == "verified":
         return f"verified: {parity_words(manifest.parity or {})}"
     return UNVERIFIED if manifest.state == "unverified" else f"refused: {manifest.refusal}"
+
+
+def quantisation_words(made: Quantisation) -> str:
+    """Return what an int8 network was accepted for: the figure before and after, and on what."""
+    return (
+        f"{made.figure} {made.after:.1f} % ({made.before:.1f} in {made.float_precision}, at least {made.bound:.1f}) on "
+        f"{made.judged_on}"
+    )
 
 
 def parity_words(parity: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from onnx import TensorProto
 
 from engines.errors import ModelError, ModelNotFound
 from pipeline.config.load import load_settings, parse_set
@@ -13,7 +12,8 @@ from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError
 from pipeline.infer.detector import Detector
 from pipeline.infer.picture_detector import DetectorOptions
-from tests.engines.onnx_files import focus, identity
+from tests.engines.onnx_files import focus
+from tests.engines.own_files import foreign_operator
 from tools.engines.models import configured, named
 from tools.engines.options import input_size_of, settings_of
 
@@ -121,8 +121,8 @@ def test_a_file_that_only_runs_at_its_own_size_says_which(shared: Path, capfd: p
 
 
 def test_a_file_that_runs_nowhere_is_not_told_to_take_another_size(tmp_path: Path) -> None:
-    half = identity(tmp_path, (1, 3, 32, 32), TensorProto.FLOAT16)
-    (wanted,) = named([str(half)], settings(), (64, 64))
+    plugin = foreign_operator(tmp_path / "plugin.onnx")
+    (wanted,) = named([str(plugin)], settings(), (32, 32))
     assert wanted.note.startswith("only tensors are compared")
 
 
