@@ -21,8 +21,10 @@ def put_in_front(
 ) -> None:
     """Let a model take `taken` as its first input, from which `steps` make what it took as `replaced`.
 
-    What is added is named after the new input.
+    What is added is named after the new input; an input of the model that is called so already gets another name.
     """
+    if steps and replaced.name == taken.name:
+        _rename(model.graph, replaced)
     nodes, name = [], taken.name
     for number, (operator, operands, attributes) in enumerate(steps):
         made = f"{taken.name}_{number}"
@@ -37,3 +39,9 @@ def put_in_front(
         model.graph.node.insert(0, node)
     model.graph.input.remove(replaced)
     model.graph.input.insert(0, taken)
+
+
+def _rename(graph: onnx.GraphProto, value: onnx.ValueInfoProto) -> None:
+    old, value.name = value.name, f"{value.name}_replaced"
+    for node in graph.node:
+        node.input[:] = [value.name if name == old else name for name in node.input]

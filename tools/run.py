@@ -45,7 +45,7 @@ def run(
     window: Annotated[bool, typer.Option("--window", help="Show the result; q ends the run.")] = False,
     max_frames: Annotated[int | None, typer.Option(help="Stop each source after so many frames.")] = None,
     backend: Annotated[str | None, typer.Option(help="auto, tensorrt, tensorrt-rtx, openvino or onnxruntime.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 (CPU), fp16 or int8 (TensorRT).")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 (CPU), fp16 (TensorRT) or int8.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any other key.")] = None,
 ) -> None:
     """Detect and recognise in videos and images; show, record and report what and who is there."""

@@ -134,7 +134,7 @@ class Detector(AsyncStage[Work | Search]):
             engine = open_engine(spec, options, judge_of(spec))
             self._detectors.append(PictureDetector(spec, engine, self._options))
         self.in_flight = self._detectors[0].engine.requests
-        self.batch = min(detector.engine.batch for detector in self._detectors)
+        self.batch = min(detector.batch for detector in self._detectors)
         if not self._where.is_whole:
             size = self._detectors[0].engine.input_size  # a smaller model gets no smaller tiles: it would get more
             self._regions = Regions(self._where.tiles, self._where.regions, size)

@@ -61,6 +61,9 @@ class PictureDetector:
         blank = np.full((1, *engine.input_size, 3), spec.input.pad, np.uint8)
         outputs = engine.infer(blank)  # also the warm-up: a first request is the slowest
         self.head: Head = heads.head_of(spec, outputs, engine.input_size)
+        takes_batches = self.head.takes_batches({name: array.shape for name, array in outputs.items()})
+        self.batch = engine.batch if takes_batches else 1
+        """How many pictures a request should hold where so many wait."""
         self.labels = spec.labels
         self._wanted = class_ids(options.classes, spec.labels)
         self._inputs = Letterboxes(engine.input_size, spec.input.fit, spec.input.pad)
@@ -106,10 +109,16 @@ class PictureDetector:
         return np.concatenate([plan.points_to_source(points[..., :2]), points[..., 2:]], axis=2)
 
     def _merged(self, found: Found) -> Found:
-        most = self.options.max_detections
+        options, most = self.options, self.options.max_detections
         if self.head.needs_nms:
-            agnostic = self.options.class_agnostic
-            return merge(found, self.options.nms, self.options.iou, class_agnostic=agnostic, most=most)
+            return merge(
+                found,
+                options.nms,
+                options.iou,
+                class_agnostic=options.class_agnostic,
+                most=most,
+                floor=options.confidence,
+            )
         return found[np.argsort(-found.scores, kind="stable")[:most]]
 
     def __call__(self, picture: Picture) -> Detections:

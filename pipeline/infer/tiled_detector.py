@@ -137,7 +137,7 @@ class TiledDetector:
         running: deque[list[Window]] = deque()
         engine = self.detector.engine
         try:
-            while group := list(islice(waiting, max(1, engine.batch))):
+            while group := list(islice(waiting, max(1, self.detector.batch))):
                 if len(running) == engine.requests:  # all are ours: nobody else can make room
                     for window in running.popleft():
                         window.read()

@@ -96,6 +96,14 @@ def test_a_picture_without_a_batch_axis_is_taken_in_old_and_new_opsets(opset: in
     assert graph.dimensions(graph.picture_input(model)) == [1, 3, HEIGHT, WIDTH]
 
 
+@pytest.mark.parametrize("name", ["pictures", "planes"])
+def test_an_input_may_have_the_name_that_ours_gets(runs: Runs, name: str, tmp_path: Path) -> None:
+    path = save(tmp_path, [helper.make_node("Relu", [name], ["y"])], [value(name, [1, 3, HEIGHT, WIDTH])],
+                [value("y", [1, 3, HEIGHT, WIDTH])], [])  # fmt: skip
+    batch = noise(1)
+    np.testing.assert_array_equal(runs(spec_of(path))(batch)["y"], batch.transpose(0, 3, 1, 2).astype(np.float32))
+
+
 def test_several_pictures_are_run_where_the_number_is_open(runs: Runs, tmp_path: Path) -> None:
     spec = spec_of(echo(tmp_path, ("n", HEIGHT, WIDTH, 3), TensorProto.FLOAT))
     batch = noise(3)

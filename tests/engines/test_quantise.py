@@ -19,9 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 from engines.batch import set_batch
 from engines.engine import Batch
 from engines.errors import EngineBuildError
-from engines.prepare import prepare
 from engines.int8.pictures import FEWEST_PICTURES
 from engines.int8.simplified import SCRATCH
+from engines.prepare import prepare
 from engines.quantise import to_int8
 from engines.spec import InputSpec
 from tests.engines.onnx_files import spec_of, value

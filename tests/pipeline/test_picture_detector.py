@@ -12,6 +12,7 @@ from engines.spec import Fit, HeadOptions, InputSpec, ModelSpec
 from pipeline.infer.letterbox import Letterbox
 from pipeline.infer.picture_detector import DetectorOptions, PictureDetector
 from pipeline.picture import Picture
+from pipeline.postprocess.merge import Merging
 from tests.pipeline.heads.encoded import Array
 
 SIZE = (96, 128)
@@ -22,13 +23,16 @@ SCORES = np.array([0.7, 0.9, 0.5, 0.6, 0.95])
 KEPT = [1, 3, 2]
 """Without the one that a better one covers, and the one outside of the frame; the best first."""
 
+PIXELS = HeadOptions(box_order="cxcywh", box_unit="pixels", scores="probabilities")
+BLANK = Picture(bgr=np.zeros((*FRAME, 3), np.uint8))
+
 
 class Replay:
     """Stands for an engine that always says the same."""
 
     input_size = SIZE
     cuts_frames = False
-    requests = batch = 1
+    requests, batch = 1, 8
 
     def __init__(self, outputs: Outputs) -> None:
         self._outputs = outputs
@@ -91,3 +95,31 @@ def test_masks_are_those_of_their_object_and_inside_the_frame() -> None:
         ours = found.masks[row]
         assert (ours != expected).sum() < 0.06 * (bottom - top) * (right - left)  # a column on an edge is either
     assert found.keypoints is None
+
+
+@pytest.mark.parametrize("nms", ["soft-linear", "soft-gaussian"])
+def test_no_box_stays_whose_score_has_decayed_below_the_one_asked_for(nms: Merging) -> None:
+    spec = ModelSpec("replay", Path("none.onnx"), "detect", InputSpec(fit="stretch"), "yolov8", PIXELS)
+    engine = Replay({"output0": planes(BOXES)})
+    found = [
+        PictureDetector(spec, engine, DetectorOptions(confidence=each, nms=nms))(BLANK)  # type: ignore[arg-type]
+        for each in (0.01, 0.4)
+    ]
+    assert [len(each) for each in found] == [4, 3]
+    assert all(found[1].scores > 0.4)
+
+
+def test_only_outputs_that_tell_pictures_apart_come_from_requests_on_several() -> None:
+    rows = {"boxes": np.zeros((2, 4), np.float32), "labels": np.ones(2, np.int64), "scores": np.ones(2, np.float32)}
+    each = {"faster-rcnn": rows, "detection-output": {"out": np.zeros((1, 1, 5, 7), np.float32)}}
+    each["yolov8"] = {"output0": planes(BOXES)}
+    options = HeadOptions(box_order="xyxy", box_unit="pixels", scores="probabilities", background=True)
+    batches = {
+        head: PictureDetector(
+            ModelSpec("replay", Path("none.onnx"), "detect", InputSpec(), head, options),
+            Replay(outputs),  # type: ignore[arg-type]
+            DetectorOptions(),
+        ).batch
+        for head, outputs in each.items()
+    }
+    assert batches == {"faster-rcnn": 1, "detection-output": 1, "yolov8": 8}

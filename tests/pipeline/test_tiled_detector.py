@@ -91,7 +91,7 @@ class Squares:
     labels = ("square",)
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.options = engine, DetectorOptions()
+        self.engine, self.options, self.batch = engine, DetectorOptions(), engine.batch
         self.sizes: list[tuple[int, int]] = []
 
     def start(self, pictures: Sequence[Picture]) -> tuple[list[Letterbox], Request]:

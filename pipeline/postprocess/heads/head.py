@@ -76,6 +76,10 @@ class Head(ABC):
     def class_count(self, shapes: Shapes) -> int:
         """Return how many classes outputs of these shapes tell apart."""
 
+    def takes_batches(self, shapes: Shapes) -> bool:
+        """Return whether the outputs tell the pictures of a batch apart; those of variable length do not."""
+        return any(len(shape) > 2 for shape in shapes.values())
+
     @abstractmethod
     def decode(self, outputs: Outputs, size: tuple[int, int], confidence: float, *, multi_label: bool = False) -> Found:
         """Return the candidates of one picture with a score above `confidence`, before NMS.

@@ -81,6 +81,10 @@ class DetectionOutput(Head):
         first = 1 if background else 0
         return Fit(filled, f"one output {list(shape)}: rows of 7, boxes in {unit}, the first class is {first}")
 
+    def takes_batches(self, shapes: Shapes) -> bool:
+        """Return False: the rows of all pictures stand together."""
+        return False
+
     def class_count(self, shapes: Shapes) -> int:
         """Return 0: rows say the classes of what was found and not how many there are."""
         return 0
