@@ -28,7 +28,13 @@ NOISE = (
 
 
 def refusal(
-    backend: str, version: str, path: Path, model: onnx.ModelProto, error: Exception, size: tuple[int, int] | None
+    backend: str,
+    version: str,
+    path: Path,
+    model: onnx.ModelProto,
+    error: Exception,
+    size: tuple[int, int] | None,
+    advice: str = "",
 ) -> EngineBuildError:
     """Return the error for a model that a backend cannot load or compile.
 
@@ -39,6 +45,7 @@ def refusal(
         model: what the backend was given.
         error: what it raised.
         size: height and width that were asked for; None: the file's own.
+        advice: what else may run it, such as `try --backend onnxruntime`.
     """
     text = str(error)
     for pattern, what, instead in (
@@ -57,10 +64,10 @@ def refusal(
             "ONNX's alone, and without NMS: Frameloom does that itself"
         )
     if size is None:
-        return EngineBuildError(f"{backend} refused {path}: {in_one_line(error)}")
+        return EngineBuildError(f"{backend} refused {path}: {in_one_line(error)}" + (f"; {advice}" if advice else ""))
     return EngineBuildError(
         f"{backend} refused {path} at {size[0]}x{size[1]}: {in_one_line(error)}; if the file is for another size only, "
-        "leave the size out"
+        "leave the size out" + (f", else {advice}" if advice else "")
     )
 
 

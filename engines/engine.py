@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.cuda.driver import driver
-from engines.errors import BackendUnavailable, EngineError
+from engines.errors import BackendUnavailable, EngineBuildError, EngineError, UnsupportedModel
 
 if TYPE_CHECKING:
     from engines.cuda.layer import Choice
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ON_GPU = ("tensorrt", "tensorrt-rtx")
 GPU_REQUESTS = 3
 """One being loaded, one running, one being read."""
 
@@ -169,7 +170,7 @@ def usual_requests(options: EngineOptions) -> int:
     """Return how many requests an engine keeps in flight where nobody says: on a CPU one more than it has threads."""
     if options.requests is not None:
         return options.requests
-    on_gpu = options.backend in ("tensorrt", "tensorrt-rtx") or (options.backend == "auto" and driver().problem is None)
+    on_gpu = options.backend in ON_GPU or (options.backend == "auto" and driver().problem is None)
     return GPU_REQUESTS if on_gpu else (options.threads or os.cpu_count() or 1) + 1
 
 
@@ -179,7 +180,8 @@ def open_engine(spec: ModelSpec, options: EngineOptions | None = None, judge: Ju
     Args:
         spec: the model.
         options: backend, precision and so on. With `auto`, TensorRT comes before OpenVINO before ONNX Runtime;
-            each that is skipped is logged with its reason, as a warning where it is here and failed.
+            each that is skipped is logged with its reason, as a warning where it is here and failed or refused the
+            model.
         judge: how outputs are read as boxes, for backends whose engines are compared with the model file.
 
     Raises:
@@ -199,12 +201,36 @@ def open_engine(spec: ModelSpec, options: EngineOptions | None = None, judge: Ju
             logger.info("%s skipped: %s", backend, reason)
             skipped.setdefault(str(reason), []).append(backend)
         except EngineError as reason:
-            if backend not in ("tensorrt", "tensorrt-rtx"):
+            if not _another_may(backend, reason, options):
                 raise
             logger.warning("%s skipped, though it is here: %s", backend, reason)
             skipped.setdefault(str(reason), []).append(backend)
-    each = [f"{', '.join(backends)}: {reason}" for reason, backends in skipped.items()]
-    raise BackendUnavailable("no backend can run this model here: " + "; ".join(each))
+    wanted = options.precision if options.precision != "auto" else spec.precision
+    raise BackendUnavailable("no backend can run this model here: " + _in_sum(skipped, wanted))
+
+
+def _another_may(backend: Backend, reason: EngineError, options: EngineOptions) -> bool:
+    """Say whether the next backend may run what this one, which is here, has failed at.
+
+    OpenVINO refuses models that ONNX Runtime runs (a GatherElements whose index is narrower than its data). What is
+    wrong with the file itself, or with a size that it is not for, is said at once: all refuse that, or fail later.
+    """
+    if backend in ON_GPU:
+        return True
+    refused = isinstance(reason, EngineBuildError) and not isinstance(reason, UnsupportedModel)
+    return backend == "openvino" and refused and options.input_size is None
+
+
+def _in_sum(skipped: dict[str, list[str]], precision: Precision) -> str:
+    """Return why each backend was skipped.
+
+    For int8 on a machine without a GPU, what the CPU backends lack comes first: a command makes that.
+    """
+    each = [(f"{', '.join(backends)}: {reason}", backends) for reason, backends in skipped.items()]
+    if precision == "int8" and driver().problem is not None:
+        here = [text for text, backends in each if not set(backends) <= set(ON_GPU)]
+        return "; ".join([*here, f"{', '.join(ON_GPU)}: no NVIDIA GPU can be used"])
+    return "; ".join(text for text, _ in each)
 
 
 def _in_order() -> tuple[Backend, ...]:

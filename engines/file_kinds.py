@@ -85,7 +85,10 @@ def refuse_foreign(path: Path) -> None:
     if not head:
         raise ModelError(f"{path} is empty (0 bytes): copy or download it again")
     if (kind := _kind(path, head, size)) is not None:
-        advice = kind.advice.format(name=path.name, stem=path.stem)
+        named = path.with_suffix(".pt") if kind.advice == PYTORCH.advice and path.suffix == ".onnx" else path
+        advice = kind.advice.format(name=named.name, stem=path.stem)
+        if named != path:  # Ultralytics goes by the suffix
+            advice = f"rename it to {named.name}, then {advice}"
         raise ModelError(f"{path} is {kind.what}, not an ONNX model: {advice}")
     if size > MOST_BYTES:
         raise ModelError(

@@ -37,6 +37,8 @@ MOST_KEYPOINTS = 1 << 10
 MOST_MAPS, MOST_ANCHORS = 8, 64
 NAMES = ("names", "labels", "classes", "class_names", "CLASSES")
 """Keys under which exporters write the names of classes."""
+NO_NAMES = re.compile(r"[\[\](){}=]")
+"""What stands in code and in literals that cannot be read, and in no name of a plain list."""
 TOKEN = re.compile(
     r"(?P<space>\s+)|(?P<open>[\[({])|(?P<close>[\])}])|(?P<mark>[,:])"
     r"|(?P<text>'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\")"
@@ -170,10 +172,10 @@ def _sides(value: object) -> tuple[float, float] | None:
 def _labels(text: str) -> tuple[str, ...]:
     if found := labels_of(literal(text)):
         return found
-    if len(text) > MOST_CHARACTERS or text.lstrip()[:1] in ("{", "[", "("):
+    if len(text) > MOST_CHARACTERS or NO_NAMES.search(text):
         return ()
-    names = [name for name in map(_clean, re.split(r"[,;\n]", text)) if name]
-    return tuple(names[:MOST_LABELS])
+    names = [name for name in map(_clean, re.split(r"[,\n]", text)) if name]
+    return tuple(names[:MOST_LABELS]) if len(names) > 1 else ()  # one alone is `coco.yaml`, or a remark
 
 
 def _clean(value: object) -> str:

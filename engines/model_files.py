@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from engines.zoo_entry import Entry, Wanted
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 18
+WEIGHTS_BESIDE = b"\n\x08location"
+"""How an ONNX file writes where a tensor lies that is in another file: a field of protobuf with that very word."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ def sha256_of(path: Path) -> str:
 def identity_of(path: Path, sha256: str | None = None) -> str:
     """Return what a model is known by, where something was made of it: the sha256 of its file.
 
-    Of a Darknet network, whose weights say little without the other file, it is one of both.
+    Of a Darknet network, whose weights say little without the other file, it is one of both; of an ONNX file that keeps
+    weights in files beside it, one of all that are there.
 
     Args:
         path: of the model, either file of a Darknet network.
@@ -50,10 +54,38 @@ def identity_of(path: Path, sha256: str | None = None) -> str:
     Raises:
         ModelError: a file cannot be read, or is not there.
     """
-    if path.suffix not in SUFFIXES:
-        return sha256 or sha256_of(path)
-    sums = [sha256 if sha256 and each == path else sha256_of(each) for each in files_of(path)]
-    return hashlib.sha256("".join(sums).encode()).hexdigest()
+    files = files_of(path) if path.suffix in SUFFIXES else (path, *_weights_beside(path))
+    sums = [sha256 if sha256 and each == path else sha256_of(each) for each in files]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
+def _weights_beside(path: Path) -> list[Path]:
+    """Return the files with weights of an ONNX file, without reading them; whoever loads it says which are missing.
+
+    Only a file in which the word for it is found is parsed: any other costs one search through its bytes.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(WEIGHTS_BESIDE) < 0:
+                return []
+    except ValueError:  # it is empty
+        return []
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+    import onnx
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    from engines.onnx_file import tensors_of
+
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except Exception:  # no ONNX file, as whoever loads it says
+        return []
+    beside = {ExternalDataInfo(tensor).location for tensor in tensors_of(graph) if uses_external_data(tensor)}
+    return [weights for location in sorted(beside) if (weights := path.parent / location).is_file()]
 
 
 def digest_of(path: Path, algorithm: str) -> str:

@@ -53,7 +53,7 @@ def _take_in_weights(model: onnx.ModelProto, path: Path) -> None:
     """
     needed: dict[str, int] = {}
     total = path.stat().st_size
-    for tensor in filter(uses_external_data, _tensors(model.graph)):
+    for tensor in filter(uses_external_data, tensors_of(model.graph)):
         info = ExternalDataInfo(tensor)
         needed[info.location] = max(needed.get(info.location, 0), (info.offset or 0) + (info.length or 0))
         total += info.length or 0
@@ -78,7 +78,8 @@ def _take_in_weights(model: onnx.ModelProto, path: Path) -> None:
         raise ModelError(f"the weights of {path} cannot be read: {first_line(error)}") from error
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+def tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors that a graph holds: its initializers, and those of its constants."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 INT8 = "int8"
+INSTEAD = "try --backend onnxruntime"
+"""It runs what OpenVINO refuses, or fails at, of valid models."""
 
 
 @cache
@@ -121,8 +123,9 @@ class OpenVINOEngine:
             model = self._core.read_model(onnx_model.SerializeToString())
             compiled = self._core.compile_model(self._with_preprocessing(ov, model), "CPU", settings)
         except RuntimeError as error:
+            advice = INSTEAD if options.backend == "openvino" or options.input_size is not None else ""
             raise refusal(
-                "openvino", ov.get_version(), self._spec.path, onnx_model, error, options.input_size
+                "openvino", ov.get_version(), self._spec.path, onnx_model, error, options.input_size, advice
             ) from error
         used = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if used != floats:
@@ -237,6 +240,6 @@ class OpenVINORequest:
             self._request.wait()
             return {name: self._request.get_output_tensor(i).data.copy() for i, name in enumerate(self._names)}
         except RuntimeError as error:
-            raise EngineError(f"openvino failed while running: {in_one_line(error)}") from error
+            raise EngineError(f"openvino failed while running: {in_one_line(error)}; {INSTEAD}") from error
         finally:
             self._idle.put(self._request)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from engines.zoo_entry import Entry
 log = logging.getLogger(__name__)
 
 SUFFIX = ".yaml"
+INSPECTED = ("detect", "face-detect")
+"""Tasks of models that `frameloom models inspect` describes."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,18 @@ class OwnModel:
         if sha256 not in self.entry.bytes_by_sha256:
             raise ChecksumMismatch(
                 f"{self.path} is not the file that {self.path.with_suffix(SUFFIX).name} beside it describes: its "
-                f"sha256 is {sha256}, expected {self.entry.accepted_hashes}; put the right file back, or correct that"
+                f"sha256 is {sha256}, expected {self.entry.accepted_hashes}; put the right file back, or "
+                f"{self._describe_anew()}"
             )
         return Found(self.path, sha256)
+
+    def _describe_anew(self) -> str:
+        """Say what to do where the file was changed on purpose, such as by more training."""
+        if self.entry.task not in INSPECTED:
+            return "correct that"
+        task = "" if self.entry.task == "detect" else f" --task {self.entry.task}"
+        file = shlex.quote(str(self.path))
+        return f"describe this one: `frameloom models inspect {file}{task} --save-spec --replace`"
 
 
 def own_model_folder() -> Path:

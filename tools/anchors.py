@@ -37,7 +37,8 @@ def sizes_of(labels: LabelledSet, input_size: tuple[int, int]) -> tuple[Sizes, i
         ConfigError: there are no boxes.
     """
     height, width = input_size
-    scales = {each["id"]: min(height / each["height"], width / each["width"]) for each in labels.images}
+    sized = [each for each in labels.images if each.get("height") and each.get("width")]
+    scales = {each["id"]: min(height / each["height"], width / each["width"]) for each in sized}
     kept = [each for each in labels.annotations if not each.get("iscrowd") and each["image_id"] in scales]
     boxes = np.array([each["bbox"][2:4] for each in kept], np.float64).reshape(-1, 2)
     sizes = boxes * np.array([scales[each["image_id"]] for each in kept]).reshape(-1, 1)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """In the order in which pycocotools computes them."""
+SAY_NAMES = "name them, in its order: `frameloom models inspect MODEL --labels names.txt --save-spec`"
 NOTHING_TO_FIND = -1
 """What pycocotools says where no object of that size is annotated."""
 ALL_SIZES, MOST_BOXES = 0, -1
@@ -120,8 +121,8 @@ def match_categories(
     """Find the category of each class: by name, or by order of ascending id where the model has no names.
 
     Args:
-        labels: names of the model's classes; empty: it has none.
-        class_count: how many classes the model has.
+        labels: names of the model's classes; empty: it has none. Classes beyond them are left out.
+        class_count: how many classes the model has; 0: its outputs do not say.
         categories: of the annotations.
         named: False: the categories have no names, and their ids are class numbers of the model.
 
@@ -130,12 +131,17 @@ def match_categories(
     """
     if not named:
         return _by_number(class_count, categories)
+    if not labels and not class_count:
+        raise ConfigError(
+            "the model names no classes, and its outputs do not say how many there are: which is which cannot be "
+            f"told; {SAY_NAMES}"
+        )
     if not labels:
         ids = sorted(int(category["id"]) for category in categories)
         if len(ids) != class_count:
             raise ConfigError(
                 f"the model has {class_count} classes without names and the annotations have {len(ids)} categories: "
-                "which is which cannot be told"
+                f"which is which cannot be told; {SAY_NAMES}"
             )
         return Categories(tuple(ids), ("the model names no classes: they were taken by order of category id",))
     by_name = {str(category["name"]): int(category["id"]) for category in categories}
@@ -143,6 +149,8 @@ def match_categories(
     if not any(each is not None for each in found):
         raise ConfigError(f"no class of the model ({some(labels)}) is one of the annotations' ({some(list(by_name))})")
     notes = []
+    if class_count > len(labels):
+        notes.append(f"classes {len(labels)}..{class_count - 1} of the model have no name, so left out")
     if unknown := [label for label in labels if label not in by_name]:
         notes.append(f"not in the annotations, so left out: {some(unknown)}")
     if never := [name for name in by_name if name not in labels]:
@@ -152,6 +160,7 @@ def match_categories(
 
 def _by_number(class_count: int, categories: Sequence[Record]) -> Categories:
     ids = {int(category["id"]) for category in categories}
+    class_count = class_count or max(ids, default=-1) + 1
     if beyond := [number for number in sorted(ids) if number >= class_count]:
         raise ConfigError(
             f"the labels have a class {beyond[0]} and the model only 0..{class_count - 1}: name the labels' classes "
@@ -170,7 +179,7 @@ def to_results(
     results: list[Record] = []
     rows = zip(found.boxes.tolist(), found.scores.tolist(), found.class_ids.tolist(), strict=True)
     for row, (box, score, class_id) in enumerate(rows):
-        category = category_ids[class_id]
+        category = category_ids[class_id] if class_id < len(category_ids) else None
         if category is not None:
             left, top, right, bottom = box
             corners = [round(value, 3) for value in (left, top, right - left, bottom - top)]

@@ -19,7 +19,7 @@ from tools import coco, eval_confusion, eval_curves, eval_plots, eval_worst, fig
 from tools.eval_masks import images_with_masks
 from tools.eval_pictures import PictureRun
 from tools.labels import LabelledSet, Record, read_labels
-from tools.targets import check_target
+from tools.targets import check_targets
 from tools.terminal import download_progress
 
 MAX_DETECTIONS = 100
@@ -67,8 +67,7 @@ class Wanted:
             ConfigError: a file cannot be written, or a library is missing.
         """
         coco.check_installed()
-        for name in ("save", "json", "plot", "confusion", "worst"):
-            check_target(f"--{name}", getattr(self, name))
+        check_targets({f"--{name}": getattr(self, name) for name in ("save", "json", "plot", "confusion", "worst")})
         eval_worst.check_format("--worst", self.worst)
         if self.plot or self.confusion:
             figures.check_installed()
@@ -170,7 +169,8 @@ def _named_by(detector: PictureDetector, labelled: LabelledSet) -> LabelledSet:
     """Return labels that have numbers in place of names with the model's names."""
     if labelled.named or not detector.labels:
         return labelled
-    categories = [{**each, "name": detector.labels[each["id"]]} for each in labelled.categories]
+    names = dict(enumerate(detector.labels))  # there may be fewer than classes
+    categories = [{**each, "name": names.get(each["id"], each["name"])} for each in labelled.categories]
     return replace(labelled, categories=categories)
 
 

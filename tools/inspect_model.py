@@ -14,9 +14,11 @@ import typer
 from pydantic_core import to_json
 from rich.console import Console
 
-from engines.errors import UnknownHead
+from engines.errors import ChecksumMismatch, UnknownHead
+from engines.importers.darknet_files import SUFFIXES, files_of
+from engines.model_files import identity_of, sha256_of
 from engines.own_models import SUFFIX, described_beside
-from engines.spec import AnchorArithmetic, BoxOrder, BoxUnit, ColourOrder, Fit, ScoreKind
+from engines.spec import AnchorArithmetic, BoxOrder, BoxUnit, ColourOrder, Fit, ModelSpec, ScoreKind
 from engines.zoo import Zoo
 from tools import inspect_options
 from tools.engines.options import InputSizeOption, input_size_of
@@ -26,10 +28,11 @@ from tools.terminal import say
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from engines.spec import ModelSpec
     from tools.inspect_recognise import Recognised
 
 Task = Literal["detect", "face-detect"]
+COLUMN = len("anchor arithmetic") + 1
+"""Width of what stands in front: of the longest."""
 
 
 def inspect(
@@ -42,7 +45,10 @@ def inspect(
     std: Annotated[str | None, typer.Option(metavar="X|X,X,X", help="What they are then divided by.")] = None,
     fit: Annotated[Fit | None, typer.Option(help="How a picture is brought to its size.")] = None,
     pad: Annotated[int | None, typer.Option(min=0, max=255, help="Grey beside the picture.")] = None,
-    labels: Annotated[str | None, typer.Option(metavar="FILE|coco|A,B,C", help="Names of its classes.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|coco|coco91|A,B,C", help="Its classes; coco: the 80, coco91: by COCO's ids."),
+    ] = None,
     anchors: Annotated[
         str | None, typer.Option(metavar="FILE|LIST", help="Anchors of each feature map, the finest first.")
     ] = None,
@@ -88,8 +94,8 @@ def inspect(
         ),
     )
     size, zoo = input_size_of(input_size), Zoo.load()
-    spec = zoo.spec(file, task=task)
-    facts, described = facts_of(spec.path), _described(spec, zoo)
+    spec, replaced = _spec(zoo, file, task, anew=save_spec and replace_)
+    facts, described = facts_of(spec.path), replaced or _described(spec, zoo)
     if not json:
         _print([*facts.lines(), ("described", described)])
     found: Recognised | None = None
@@ -111,6 +117,27 @@ def inspect(
             say(f"wrote {saved}")
 
 
+def _spec(zoo: Zoo, file: Path, task: Task | None, *, anew: bool) -> tuple[ModelSpec, str | None]:
+    """Return what is known of a model, and what is said of it where that is nothing.
+
+    With `anew`, a description beside it of another file, such as of an earlier training, counts for nothing: that may
+    have had other classes.
+
+    Raises:
+        ChecksumMismatch: there is such a description.
+    """
+    try:
+        return zoo.spec(file, task=task), None
+    except ChecksumMismatch:
+        path = file.expanduser()
+        if not (anew and path.is_file()):
+            raise
+    path = files_of(path).weights if path.suffix in SUFFIXES else path
+    spec = ModelSpec(path.stem, path, task or "detect", sha256=identity_of(path, sha256_of(path)))
+    beside = path.with_suffix(SUFFIX).name
+    return spec, f"by nobody: {beside} is for another file, so nothing is taken from it, and it is replaced"
+
+
 def _described(spec: ModelSpec, zoo: Zoo) -> str:
     """Say where a file's description comes from."""
     if (own := described_beside(spec.path)) is not None:
@@ -122,7 +149,7 @@ def _described(spec: ModelSpec, zoo: Zoo) -> str:
 
 def _print(lines: Iterable[tuple[str, str]]) -> None:
     for key, value in lines:
-        say(f"{key:<16} {value}")
+        say(f"{key:<{COLUMN}}{value}")
 
 
 def _lines(found: Recognised) -> Iterator[tuple[str, str]]:

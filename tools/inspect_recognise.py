@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from engines import graph
 from engines.engine import EngineOptions, open_engine
-from engines.errors import UnknownHead
+from engines.errors import EngineError, UnknownHead
+from engines.metadata import read_metadata
 from engines.trust.pictures import FOLDER
+from pipeline.errors import ConfigError
 from pipeline.infer import face_finder
 from pipeline.infer.assumptions import STATED, Assumption, of_input
 from pipeline.infer.recognition import Recognition, explain
 from pipeline.infer.sized_engines import declared_size
 from pipeline.picture import Picture
+from pipeline.postprocess.heads.refusal import EXPORT_BOXES, UNREAD
+from tools.inspect_options import coco_by_id, coco_of_head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from engines.spec import ModelSpec
+    from pipeline.arrays import FloatArray
     from tools.inspect_options import Stated
 
 ASSUMED_BY = {"colour": "colour order", "mean": "pixels", "std": "pixels", "fit": "fit", "pad": "fit"}
 """What is said of the input, by the fields that decide it."""
+FACE_TASKS = (None, "pose", "face", "face-detect")
+"""What the metadata of a face finder may call its task."""
+ONE_OUTPUT = ("yolov5-face", "yolov8-face")
+"""Heads whose layout is also that of 11 or 16 classes, or of 15 and an angle."""
+SHOWN = "the pictures that come with Frameloom, of streets and faces"
 FACE_SIZE = (320, 320)
 """Height and width at which a face finder is shown whose file leaves them open."""
 
@@ -56,7 +67,7 @@ def recognise(spec: ModelSpec, stated: Stated, size: tuple[int, int] | None, *, 
         FrameloomError: it cannot be run.
     """
     if spec.task == "face-detect":
-        return _ran(_finder(spec, stated, size), size or declared_size(spec) or FACE_SIZE)
+        return _ran(_finder(spec, stated, size, _count_faces), size or declared_size(spec) or FACE_SIZE)
     if spec.task != "detect":
         return _ran(Recognition(replace(spec, input=stated.of_input(spec.input))), size)
     try:
@@ -64,15 +75,39 @@ def recognise(spec: ModelSpec, stated: Stated, size: tuple[int, int] | None, *, 
     except UnknownHead as no_detector:
         if only_task or spec.head is not None or stated.head is not None:
             raise
-        with suppress(UnknownHead):
-            return recognise(replace(spec, task="face-detect"), stated, size, only_task=True)
-        raise no_detector from None
+        if read_metadata(graph.load(spec.path)).task not in FACE_TASKS:
+            raise
+        found = _as_finder(replace(spec, task="face-detect"), stated, size)
+        if found is None:
+            raise no_detector from None
+        return found
+
+
+def _as_finder(spec: ModelSpec, stated: Stated, size: tuple[int, int] | None) -> Recognised | None:
+    """Recognise a face finder that nobody calls one; None: it has the layout of none, or does not run as one.
+
+    Raises:
+        UnknownHead: they have, but what they say are no faces.
+    """
+    try:
+        head = face_finder.recognise(stated.of_outputs(spec)).head
+    except UnknownHead:
+        return None
+    count = _count_convincing_faces if head in ONE_OUTPUT else _count_faces
+    try:
+        return _ran(_finder(spec, stated, size, count), size or declared_size(spec) or FACE_SIZE)
+    except EngineError:
+        return None
 
 
 def _detector(spec: ModelSpec, stated: Stated, size: tuple[int, int] | None) -> Recognition:
     """Recognise a detector; where its input is stated in part, the rest is what would be assumed."""
     said, described = stated.of_outputs(spec), spec.head is not None
+    if stated.labels == coco_by_id():  # which of them is class 0 depends on the head
+        read = explain(replace(said, labels=spec.labels), size, input_stated=described).spec
+        said = replace(said, labels=coco_of_head(read.head, read.head_options))
     first = explain(said, size, input_stated=described)
+    stated.check_used(str(first.spec.head))
     if not stated.input:
         return first
     fed = stated.of_input(first.spec.input)
@@ -87,7 +122,12 @@ def _detector(spec: ModelSpec, stated: Stated, size: tuple[int, int] | None) -> 
     return Recognition(second.spec, assumptions)
 
 
-def _finder(spec: ModelSpec, stated: Stated, size: tuple[int, int] | None) -> Recognition:
+def _finder(
+    spec: ModelSpec, stated: Stated, size: tuple[int, int] | None, count: Callable[[ModelSpec], int]
+) -> Recognition:
+    if stated.head_options:
+        option = next(iter(stated.head_options)).replace("_", "-")
+        raise ConfigError(f"--{option} is not used by face finders, and the model is taken for one: leave it out")
     complete = face_finder.recognise(stated.of_outputs(spec))
     complete = replace(complete, input=stated.of_input(complete.input))
     named = spec.head is not None or stated.head is not None
@@ -98,14 +138,44 @@ def _finder(spec: ModelSpec, stated: Stated, size: tuple[int, int] | None) -> Re
     height, width = size or declared_size(complete) or FACE_SIZE
     how_closely = f"shown here at {width}x{height}; faces.short_side says how closely a run looks"
     followed = Assumption("input size", "follows the frames", how_closely)
-    return Recognition(complete, (head, followed, *inputs, _faces_found(complete)))
+    faces = Assumption("faces found", str(count(complete)), f"in {SHOWN}")
+    return Recognition(complete, (head, followed, *inputs, faces))
 
 
-def _faces_found(spec: ModelSpec) -> Assumption:
+def _count_faces(spec: ModelSpec) -> int:
+    return len(_faces(spec))
+
+
+def _count_convincing_faces(spec: ModelSpec) -> int:
+    """Count faces.
+
+    Raises:
+        UnknownHead: there are none, or most have their five points elsewhere than in their box.
+    """
+    faces = _faces(spec)
+    inside = sum(_has_points_inside(*each) for each in faces)
+    if 2 * inside <= len(faces):
+        elsewhere = f"{len(faces) - inside} of the {len(faces)} faces that it finds have their five points elsewhere"
+        what = elsewhere if faces else f"it finds none in {SHOWN}"
+        raise UnknownHead(
+            f"{UNREAD}, and no face finder: its output has the layout of the head {spec.head}, but {what}; where it is "
+            f"one all the same, say --task face-detect, else {EXPORT_BOXES}"
+        )
+    return len(faces)
+
+
+def _faces(spec: ModelSpec) -> list[tuple[FloatArray, FloatArray]]:
+    """Return box and points of each face in the pictures that come with the package."""
     options = EngineOptions(backend="onnxruntime", precision="fp32", requests=1)
     with closing(face_finder.FaceFinder(spec, options)) as finder:
-        count = sum(len(finder(picture).scores) for picture in _pictures())
-    return Assumption("faces found", str(count), "in the pictures that come with Frameloom, of streets and faces")
+        found = [finder(picture) for picture in _pictures()]
+    return [pair for faces in found for pair in zip(faces.boxes, faces.landmarks, strict=True)]
+
+
+def _has_points_inside(box: FloatArray, points: FloatArray) -> bool:
+    """Whether the points of a face lie in its box, or beside it by a tenth: those of a profile may."""
+    margin = (box[2:] - box[:2]) / 10
+    return bool(((points >= box[:2] - margin) & (points <= box[2:] + margin)).all())
 
 
 def _pictures() -> Iterator[Picture]:

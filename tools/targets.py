@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.errors import ConfigError
@@ -22,3 +23,19 @@ def check_target(option: str, path: Path | None) -> None:
         raise ConfigError(f"{option} {path}: there is no folder {path.parent}, make it first")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ConfigError(f"{option} {path}: you may not write there")
+
+
+def check_targets(paths: Mapping[str, Path | None]) -> None:
+    """See the same of several files, by option; all that cannot be written are said at once.
+
+    Raises:
+        ConfigError: there are such files.
+    """
+    problems = []
+    for option, path in paths.items():
+        try:
+            check_target(option, path)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("; ".join(problems))

@@ -1,6 +1,6 @@
 """YAML text -> plain values, with the place of each key and value.
 
-Duplicate keys are refused (PyYAML keeps the last), dates and sexagesimal numbers stay text, and only plain values
+Duplicate keys are refused (PyYAML keeps the last), dates, sexagesimal numbers and 0x40 stay text, and only plain values
 are built. Aliases and merge keys work; those that explode or contain themselves are refused.
 """
 
@@ -24,6 +24,8 @@ _VALUE_TAGS = {_TAG + name for name in ("null", "bool", "int", "float")}
 _PLAIN_TAGS = _TEXT_TAGS | _VALUE_TAGS | {_TAG + "map", _TAG + "seq"}
 _MERGE = _TAG + "merge"
 _MAX_INT = 2**63
+_ROWS_BY_COLUMNS = re.compile(r"0[xX][0-9]+")
+"""`0x40` is a size that somebody wrote, before it is a hexadecimal number."""
 
 
 class BadYaml(Exception):
@@ -150,6 +152,8 @@ class _Reader:
         if "\0" in text or not _encodable(text):
             return self._unusable(node, key, "contains characters that are no text")
         if node.tag in _TEXT_TAGS or (":" in text and node.tag in _VALUE_TAGS):  # 1:30 is no number here
+            return text
+        if _ROWS_BY_COLUMNS.fullmatch(text):
             return text
         try:
             value: object = yaml.constructor.SafeConstructor().construct_object(node)

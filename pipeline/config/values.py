@@ -98,6 +98,8 @@ def _tiles(value: object) -> object:
         return value
     if isinstance(value, str) and (found := re.fullmatch(r"(\d{1,3})x(\d{1,3})", value, re.ASCII | re.IGNORECASE)):
         rows, columns = int(found[1]), int(found[2])
+        if not (rows and columns):
+            raise wrong(f"has {rows} rows and {columns} columns: write at least 1 of each, such as 2x3")
         if 1 <= rows * columns <= MOST_TILES:
             return rows, columns
     sides = f"{TILE_SIDE}..{LARGEST_TILE_SIDE}"

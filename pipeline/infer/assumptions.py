@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engines.spec import InputSpec
+from pipeline.infer.probe import COCO_CLASSES, PERSON
 
 if TYPE_CHECKING:
     from engines.metadata import Metadata
     from engines.spec import Anchors, ModelSpec
     from pipeline.infer.probe import Objects
     from pipeline.postprocess.heads import Chosen
+    from pipeline.postprocess.heads.head import Head
 
 STATED = "as stated"
 IN_FILE = "the file's metadata"
@@ -26,6 +28,12 @@ OPTIONS = {
     "keypoints": "keypoints",
 }
 """What the options of a head are called, in the order in which they are said."""
+COCO_91 = (
+    "torchvision's and TensorFlow's models count COCO's classes 1 to 90 with gaps, which 80 names do not have: "
+    "`--labels coco91`"
+)
+MOST_OBJECTS = 300
+"""In all pictures that come with the package: a good detector finds ten."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +104,15 @@ def of_input(fed: InputSpec, why: str) -> Iterator[Assumption]:
     yield Assumption("fit", f"{fed.fit}{padded}", why)
 
 
-def of_labels(labels: tuple[str, ...], source: str, classes: int) -> Assumption:
+def of_labels(labels: tuple[str, ...], source: str, classes: int, head: Head, found: Objects) -> Assumption:
     """Say where the names of the classes are from, and whether there are too many or too few.
 
     Args:
         labels: the names.
         source: where they are from, in words.
         classes: how many classes the outputs tell apart; 0: they do not say.
+        head: what reads them.
+        found: in the pictures that come with the package.
     """
     if not labels:
         return Assumption("labels", "none", "nobody names the classes: they are shown as numbers")
@@ -110,12 +120,19 @@ def of_labels(labels: tuple[str, ...], source: str, classes: int) -> Assumption:
     if classes and classes != len(labels):
         more = "the rest are shown as numbers" if classes > len(labels) else "the last names are never used"
         why += f"; warning: the outputs have {classes} classes, so {more}: is it the right list?"
+    elif not classes and (highest := max(found.class_ids.tolist(), default=0)) >= len(labels):
+        why += f"; warning: it finds a class {highest}, which has no name: is it the right list? {COCO_91}"
+    elif not classes and head.options.background and source != IN_FILE and _may_be_coco(labels):
+        why += f"; warning: the outputs do not say how many classes there are. {COCO_91}"
     return Assumption("labels", f"{len(labels)} names ({', '.join(labels[:3])}{', ...' if labels[3:] else ''})", why)
 
 
 def of_objects(found: Objects, *, knows_people: bool) -> Assumption:
     """Say what was found in the pictures that come with the package."""
     shown = "the pictures that come with Frameloom, of streets and faces"
+    if len(found) > MOST_OBJECTS:
+        reason = f"warning: {shown} show far fewer: it is probably fed or read wrongly; state its `input`"
+        return Assumption("objects found", str(len(found)), reason)
     if len(found):
         return Assumption("objects found", str(len(found)), f"in {shown}")
     if knows_people:
@@ -123,6 +140,10 @@ def of_objects(found: Objects, *, knows_people: bool) -> Assumption:
     else:
         reason = f"warning: nothing in {shown} is what it knows, or it is fed wrongly: try it on a picture of yours"
     return Assumption("objects found", "0", reason)
+
+
+def _may_be_coco(labels: tuple[str, ...]) -> bool:
+    return len(labels) == COCO_CLASSES and labels[0] == PERSON
 
 
 def _arithmetic(fed: InputSpec) -> str:

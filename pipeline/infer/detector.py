@@ -99,12 +99,12 @@ class Detector(AsyncStage[Work | Search]):
         """Nothing is compiled before `open`.
 
         Raises:
-            ConfigError: a class name that a model does not have.
+            ConfigError: a class that a model does not have.
         """
         load = load or Load()
         self._models = [(spec, engine), *([load.smaller] if load.smaller else [])]
         for each, _ in self._models:
-            class_ids(options.classes, each.labels)
+            class_ids(options.classes, each)
         self._options = options
         self._load, self._where = load, where or Where()
         self.bypass = load.bypass
@@ -195,7 +195,9 @@ class Detector(AsyncStage[Work | Search]):
         engines = ", else ".join(str(detector.engine.describe()) for detector in self._detectors)
         parts = "" if self._regions is None else self._regions.describe()
         moving = "" if self._motion is None else f", {self._detected} of {self._seen.total()} frames detected in"
-        return f"detect: {engines}{parts}{moving}" if engines else None
+        broken = sum(detector.broken for detector in self._detectors)
+        warning = f", {broken} pictures with values that are no numbers" if broken else ""
+        return f"detect: {engines}{parts}{moving}{warning}" if engines else None
 
     def close(self) -> None:
         """Give the engines back."""

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engines import graph
 from engines.engine import EngineInfo, EngineOptions, Pending, open_engine, usual_requests
+from engines.errors import UnknownHead
+from engines.metadata import read_metadata
 from pipeline.faces import Faces
 from pipeline.infer.decisions import judge_of
 from pipeline.infer.letterbox import Letterbox, Letterboxes
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
 LONGEST = 3
 """Longest input, in short sides: a panorama that is longer becomes smaller instead."""
+OTHER_TASKS = ("classify", "obb", "segment")
+"""Of models that are no face finders, whatever their outputs look like: 15 classes and an angle are as many as a face's
+numbers."""
 LONG_STEPS = 2
 """Steps of the long side, in multiples of the input: of 64 pixels, where 32 would need twice as many engines."""
 
@@ -59,6 +65,11 @@ def recognise(spec: ModelSpec) -> ModelSpec:
     """
     if spec.head is not None:
         return spec
+    if (task := read_metadata(graph.load(spec.path)).task) in OTHER_TASKS:
+        raise UnknownHead(
+            f"the model is no face finder: its file says that its task is {task!r}; choose one for faces, such as "
+            "centerface"
+        )
     size = declared_size(spec) or (320, 320)
     alone = replace(spec, input=replace(spec.input, batch=1))
     options = EngineOptions(backend="onnxruntime", precision="fp32", requests=1, input_size=size)

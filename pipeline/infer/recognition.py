@@ -94,7 +94,7 @@ def explain(spec: ModelSpec, size: tuple[int, int] | None = None, *, input_state
         *of_head(spec, chosen, metadata),
         size_of_input(spec, probe.size, size, declared),
         *of_input(fed, why),
-        of_labels(labels, source, classes),
+        of_labels(labels, source, classes, head, found),
         of_objects(found, knows_people=person is not None),
     )
     return Recognition(complete, assumptions)

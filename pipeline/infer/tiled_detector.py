@@ -21,7 +21,7 @@ from pipeline.frame import Detections
 from pipeline.infer.requests import Request
 from pipeline.infer.tiles import TileOptions, windows
 from pipeline.picture import Picture, Rectangle, cropped
-from pipeline.postprocess.seams import Seen, join
+from pipeline.postprocess.seams import InWindow, join
 
 if TYPE_CHECKING:
     from pipeline.arrays import FloatArray
@@ -39,7 +39,7 @@ class Window:
         """A window at `place`, not started yet."""
         self._detector, self._search, self.place = detector, search, place
         self._work: tuple[Request, int, Letterbox] | None = None
-        self._seen: Seen | None = None
+        self._seen: InWindow | None = None
 
     @property
     def picture(self) -> Picture:
@@ -56,7 +56,7 @@ class Window:
         """Note that it is picture `number` of a request."""
         self._work = request, number, plan
 
-    def read(self) -> Seen | None:
+    def read(self) -> InWindow | None:
         """Wait for what was found, once; None where it was never started.
 
         Raises:
@@ -67,7 +67,7 @@ class Window:
             found = self._detector.read(request.outputs_of(number), plan)
             margin = CUT_WITHIN * max(plan.source) / max(plan.content)
             cut = self._ends_at_seam(found.boxes, margin)
-            self._seen = Seen(_moved(found, self.place, self._search.size), cut)
+            self._seen = InWindow(_moved(found, self.place, self._search.size), cut)
         return self._seen
 
     def _ends_at_seam(self, boxes: FloatArray, margin: float) -> npt.NDArray[np.bool_]:

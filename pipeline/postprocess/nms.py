@@ -46,6 +46,7 @@ def nms(
     class_agnostic: bool = False,
     overlap: Overlap = "iou",
     most: int | None = None,
+    groups: Indices | None = None,
 ) -> Indices:
     """Choose the boxes to keep.
 
@@ -56,6 +57,7 @@ def nms(
         iou_threshold: 0..1; a box is dropped when its overlap with a better one is larger than this.
         overlap: what is held against the threshold: IoU, distance IoU, or intersection over the smaller area.
         most: how many to keep; None: all.
+        groups: (N,); boxes of one group never suppress each other. None: all may.
 
     Returns:
         Indices of the boxes kept, best first, ties in the order given. Boxes or scores that are not finite, boxes
@@ -75,7 +77,13 @@ def nms(
     count = len(order) if most is None else FIRST_LOOK * most
     while True:
         best = order[:count]
-        greedy = _Greedy(corners[:, best], None if classes is None else classes[best], iou_threshold, overlap)
+        greedy = _Greedy(
+            corners[:, best],
+            None if classes is None else classes[best],
+            None if groups is None else groups[best],
+            iou_threshold,
+            overlap,
+        )
         kept = greedy.few() if len(best) <= FEW else greedy.many(most)
         if most is None or len(kept) >= most or count >= len(order):
             return best[kept[:most]]
@@ -97,8 +105,16 @@ def best_first(scores: FloatArray) -> Indices:
 class _Greedy:
     """Boxes from the best to the worst."""
 
-    def __init__(self, corners: Doubles, class_ids: IntArray | None, threshold: float, overlap: Overlap) -> None:
-        self.corners, self.class_ids, self.threshold, self.overlap = corners, class_ids, threshold, overlap
+    def __init__(
+        self,
+        corners: Doubles,
+        class_ids: IntArray | None,
+        groups: Indices | None,
+        threshold: float,
+        overlap: Overlap,
+    ) -> None:
+        self.corners, self.class_ids, self.groups = corners, class_ids, groups
+        self.threshold, self.overlap = threshold, overlap
         self.count = corners.shape[1]
         self.alive = np.ones(self.count, np.bool_)
         """Which are kept, or not decided on yet."""
@@ -156,10 +172,13 @@ class _Greedy:
         return np.concatenate(better), np.concatenate(worse)
 
     def _too_much(self, one: Indices, other: Indices) -> Pairs:
-        """Of pairs of boxes, keep those of one class that overlap by more than the threshold."""
+        """Of pairs of boxes, keep those of one class and of two groups that overlap by more than the threshold."""
         if self.class_ids is not None:
             same = self.class_ids[one] == self.class_ids[other]
             one, other = one[same], other[same]
+        if self.groups is not None:
+            apart = self.groups[one] != self.groups[other]
+            one, other = one[apart], other[apart]
         corners = self.corners
         hit = overlaps(corners.take(one, 1), corners.take(other, 1), self.overlap) > self.threshold
         return one[hit], other[hit]

@@ -171,7 +171,7 @@ def refused(folder: Path, model: Path) -> Done:
         pytest.param(encrypted, 2, "is not an ONNX model: it is encrypted, or damaged", refused, id="encrypted"),
         pytest.param(truncated, 2, "is cut off", refused, id="truncated"),
         pytest.param(page, 2, "is a web page", refused, id="page"),
-        pytest.param(classifier, 2, "it looks like a classifier of 1000 classes; choose", refused, id="classifier"),
+        pytest.param(classifier, 2, "it looks like a classifier of 1000 classes (for input", refused, id="classifier"),
     ],
 )
 def test_what_cannot_be_run_is_said_in_one_line_and_nothing_is_lost(

@@ -18,15 +18,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import engines.cuda.driver
 from engines.cuda.driver import Driver
 from engines.engine import Batch, Engine, EngineOptions, open_engine
-from engines.errors import BackendUnavailable, EngineError, ModelError
+from engines.errors import BackendUnavailable, EngineBuildError, EngineError, ModelError, UnsupportedModel
 from engines.spec import ModelSpec
 from engines.trust.reference import PlainFile
 from tests.engines.onnx_files import identity, save, spec_of, value
+from tests.engines.own_files import foreign_operator
 
 NORMALISED: dict[str, Any] = {"colour": "rgb", "mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 Opener = Callable[..., Engine]
@@ -202,7 +203,7 @@ def test_a_model_that_takes_no_pictures_is_refused(opened: Opener, tmp_path: Pat
         (EngineOptions("onnxruntime", "bf16"), "fp32.*not bf16"),
         (EngineOptions("openvino", device="gpu"), "not on device 'gpu'"),
         (EngineOptions("onnxruntime", device="cuda:0"), "not on device 'cuda:0'"),
-        (EngineOptions("auto", "int8"), "no backend can run this.*openvino: .*int8.*onnxruntime: .*int8"),
+        (EngineOptions("auto", "int8"), "no backend can run this.*: openvino: .*int8.*onnxruntime: .*int8"),
         (EngineOptions("frobnicate"), "unknown backend 'frobnicate'"),  # type: ignore[arg-type]
     ],
     ids=lambda each: str(each.backend) if isinstance(each, EngineOptions) else "",
@@ -239,6 +240,50 @@ def test_auto_takes_openvino_and_logs_once_why_others_were_skipped(
     lines = [record.getMessage() for record in caplog.records if "skipped" in record.getMessage()]
     assert [line.split(" skipped: ")[0] for line in lines] == ["tensorrt", "tensorrt-rtx"]
     assert all(len(line.split(" skipped: ")[1]) > 10 for line in lines)
+
+
+def test_for_int8_the_command_that_makes_it_comes_before_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines.cuda.driver, "_probe_once", lambda: Driver("no NVIDIA driver is installed"))
+    with pytest.raises(BackendUnavailable) as raised:
+        open_engine(spec_of(identity(tmp_path)), EngineOptions("auto", "int8"))
+    assert str(raised.value).startswith("no backend can run this model here: openvino: ")
+    assert str(raised.value).endswith("; tensorrt, tensorrt-rtx: no NVIDIA GPU can be used")
+    assert "frameloom engines quantize" in str(raised.value)
+
+
+def narrow_index(folder: Path) -> ModelSpec:
+    """A valid model that OpenVINO refuses: GatherElements by an index that is narrower than its data."""
+    pixels, picked = value("x", (1, 3, 8, 6)), value("y", (1, 1, 2, 3))
+    rows = numpy_helper.from_array(np.array([[[[0, 1, 2], [7, 6, 5]]]]), "rows")
+    node = helper.make_node("GatherElements", ["x", "rows"], ["y"], axis=2)
+    return spec_of(save(folder, [node], [pixels], [picked], [rows]))
+
+
+def test_auto_goes_on_to_onnxruntime_where_openvino_refuses_a_model(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec, batch = narrow_index(tmp_path), noise(1, 8, 6, 3)
+    engine = open_engine(spec)
+    assert engine.describe().backend == "onnxruntime"
+    np.testing.assert_array_equal(engine.infer(batch)["y"], PlainFile(spec).infer(batch)["y"])
+    engine.close()
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.startswith("openvino skipped, though it is here: openvino refused ")
+    assert "try --backend" not in warning
+
+
+def test_openvino_that_was_asked_for_names_the_backend_to_try(tmp_path: Path) -> None:
+    with pytest.raises(EngineBuildError, match=r"not consistent.*; try --backend onnxruntime$"):
+        open_engine(narrow_index(tmp_path), EngineOptions("openvino"))
+
+
+def test_what_is_wrong_with_the_file_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spec = spec_of(foreign_operator(tmp_path / "foreign.onnx"))
+    with pytest.raises(UnsupportedModel, match=r"^openvino cannot run .*EfficientNMS_TRT"):
+        open_engine(spec)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_auto_goes_on_to_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

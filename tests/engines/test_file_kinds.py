@@ -52,7 +52,10 @@ IR = b'<?xml version="1.0"?>\n<net name="model" version="11"><layers/></net>'
     ("content", "words"),
     [
         (b"", r"is empty \(0 bytes\): copy or download it again"),
-        (zipped("best/data.pkl", "best/version"), r"is a PyTorch file, .* `yolo export model=m.onnx format=onnx`"),
+        (
+            zipped("best/data.pkl", "best/version"),
+            r"is a PyTorch file, .* rename it to m.pt, then .* `yolo export model=m.pt format=onnx`",
+        ),
         (pickle.dumps({"epoch": 1}), "is a Python pickle, as PyTorch writes, .*yolo export"),
         (zipped("config.json", "model.weights.h5"), "is a Keras file, .*tf2onnx"),
         (zipped("deep/best.onnx"), "is a zip archive, .* give deep/best.onnx"),

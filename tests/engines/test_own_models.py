@@ -77,6 +77,7 @@ def test_a_file_that_is_not_the_described_one_is_refused_with_both_hashes(tmp_pa
         Zoo.load().spec(tmp_path / "mine.onnx")
     for words in (sha256(MODEL), sha256(OTHER_MODEL), "mine.yaml", str(tmp_path / "mine.onnx")):
         assert words in str(caught.value)
+    assert f"`frameloom models inspect {tmp_path / 'mine.onnx'} --save-spec --replace`" in str(caught.value)
 
 
 def test_the_entry_beside_a_file_counts_for_more_than_the_zoos(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from engines.package_member import IndexSettings
 from engines.zoo import Zoo
 from engines.zoo_entry import Address, PackageMember
 from tests.conftest import SHARED
+from tests.engines.own_files import detector, with_weights_beside
 from tests.engines.package_site import MODEL, companion, entry, sha256, zoo_of
 
 REAL_MIRROR = SHARED / "models"
@@ -224,6 +225,28 @@ def test_weights_are_another_model_with_another_network(tmp_path: Path) -> None:
         seen.add(by_weights.sha256)
     assert len(seen) == 2
     assert identity_of(weights) in seen
+
+
+def test_a_model_with_weights_beside_it_is_known_by_both(tmp_path: Path) -> None:
+    path = with_weights_beside(tmp_path / "own.onnx")
+    before, plain = ZOO.spec(path).sha256, sha256_of(path)
+    assert before == identity_of(path) != plain
+    (weights := tmp_path / "weights.bin").write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert sha256_of(path) == plain
+    assert ZOO.spec(path).sha256 == identity_of(path) != before
+    weights.unlink()
+    assert identity_of(path) == plain  # whoever loads it says what is missing
+
+
+@pytest.mark.parametrize("content", [b"", b"no model, and yet \n\x08location"])
+def test_what_is_no_model_is_known_by_its_file(content: bytes, tmp_path: Path) -> None:
+    (path := tmp_path / "own.onnx").write_bytes(content)
+    assert identity_of(path) == sha256_of(path)
+
+
+def test_a_model_with_its_weights_inside_is_known_by_its_file(tmp_path: Path) -> None:
+    path = detector(tmp_path / "own.onnx")
+    assert identity_of(path) == sha256_of(path)
 
 
 def test_weights_without_their_network_are_no_model(tmp_path: Path) -> None:

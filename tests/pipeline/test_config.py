@@ -649,9 +649,18 @@ def test_a_key_that_is_no_text_is_refused() -> None:
                 "20": "20",
                 "big": "'big'",
                 "0x3x2": "'0x3x2'",
+                "0": "0",
                 "17x16": "'17x16'",
                 "true": "true",
                 "[2, 3]": "[2, 3]",
+            }.items()
+        ),
+        *(
+            ("", f"detect.tiles={text}", f"detect.tiles: '{text}' has {said}: write at least 1 of each, such as 2x3")
+            for text, said in {
+                "0x2": "0 rows and 2 columns",
+                "0x40": "0 rows and 40 columns",
+                "2x0": "2 rows and 0 columns",
             }.items()
         ),
         ("", "detect.confidance=1", "unknown key 'confidance' in detect; did you mean 'confidence'?"),

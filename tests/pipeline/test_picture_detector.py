@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 from engines.engine import Batch, Outputs
 from engines.spec import Fit, HeadOptions, InputSpec, ModelSpec
+from pipeline.errors import ConfigError
 from pipeline.infer.letterbox import Letterbox
-from pipeline.infer.picture_detector import DetectorOptions, PictureDetector
+from pipeline.infer.picture_detector import DetectorOptions, PictureDetector, class_ids
 from pipeline.picture import Picture
 from pipeline.postprocess.merge import Merging
 from tests.pipeline.heads.encoded import Array
@@ -40,6 +42,9 @@ class Replay:
     def infer(self, batch: Batch) -> Outputs:
         assert batch.shape == (1, *SIZE, 3)
         return self._outputs
+
+    def describe(self) -> str:
+        return "replay (fp16)"
 
 
 def detect(outputs: Outputs, head: str, fit: Fit, **options: object) -> tuple[PictureDetector, Letterbox]:
@@ -123,3 +128,43 @@ def test_only_outputs_that_tell_pictures_apart_come_from_requests_on_several() -
         for head, outputs in each.items()
     }
     assert batches == {"faster-rcnn": 1, "detection-output": 1, "yolov8": 8}
+
+
+@pytest.mark.parametrize("broken", ["scores", "boxes", "all"])
+def test_values_that_are_no_numbers_are_warned_of_once_and_counted(
+    broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = planes(BOXES)
+    rows = {"scores": slice(4, 5), "boxes": slice(0, 4), "all": slice(None)}[broken]
+    output[0, rows] = np.inf if broken == "boxes" else np.nan
+    detector, _ = detect({"output0": output}, "yolov8", "stretch")
+    for _ in range(3):
+        assert len(detector(BLANK)) == 0
+    assert detector.broken == 3
+    (warning,) = caplog.messages
+    assert warning.startswith("replay gives values that are no numbers (NaN or infinite) with replay (fp16)")
+    assert "engine.precision" in warning
+    assert "frameloom engines verify" in warning
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_pictures_with_objects_and_without_are_no_reason_to_warn(
+    score: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = planes(BOXES)
+    output[0, 4] *= score
+    detector, _ = detect({"output0": output}, "yolov8", "stretch")
+    detector(BLANK)
+    assert (detector.broken, caplog.messages) == (0, [])
+
+
+def test_classes_without_names_are_given_by_number() -> None:
+    bare = ModelSpec("best", Path("best.onnx"), "detect")
+    named = replace(bare, labels=("cat", "0", "dog"))
+    assert class_ids((), bare) is None
+    assert class_ids(("0", "12"), bare) == [0, 12]
+    assert class_ids(("0", "cat"), named) == [1, 0]
+    with pytest.raises(ConfigError, match=r"`frameloom models inspect best.onnx --labels names.txt --save-spec`"):
+        class_ids(("cat",), bare)
+    with pytest.raises(ConfigError, match="the model has no class '2'; it knows: cat, 0, dog"):
+        class_ids(("2",), named)

@@ -130,6 +130,49 @@ def test_finding_nothing_in_the_pictures_is_a_warning(tmp_path: Path, names: str
     assert words in why
 
 
+def background_rows(class_id: int) -> dict[str, Array]:
+    return {
+        "detection_boxes": np.array([[[0.1, 0.1, 0.5, 0.4]]], np.float32),
+        "detection_classes": np.array([[class_id]], np.float32),
+        "detection_scores": np.array([[0.9]], np.float32),
+        "num_detections": np.ones(1, np.float32),
+    }
+
+
+@pytest.mark.parametrize(
+    ("class_id", "names", "words"),
+    [
+        (85, 80, "it finds a class 84, which has no name"),
+        (3, 80, "torchvision's and TensorFlow's models count COCO's classes 1 to 90 with gaps"),
+        (3, 2, "it finds a class 2, which has no name"),
+        (3, 90, None),
+    ],
+)
+def test_classes_beyond_the_names_and_cocos_own_numbers_are_a_warning(
+    tmp_path: Path, class_id: int, names: int, words: str | None
+) -> None:
+    file = constant_model(tmp_path / "best.onnx", background_rows(class_id), SIZE)
+    spec = replace(spec_of(file), labels=("person", *(f"c{number}" for number in range(1, names))))
+    why = said(explain(spec), "labels")[1]
+    if words is None:
+        assert why == "as stated"
+    else:
+        assert "; warning: " in why
+        assert words in why
+        assert "`--labels coco91`" in why
+
+
+def test_more_objects_than_pictures_show_are_a_warning(tmp_path: Path) -> None:
+    middles = centres(SIZE)
+    rows = detections(objects(middles, 3, 0, 100), 100)[None]
+    value, why = said(
+        explain(spec_of(constant_model(tmp_path / "best.onnx", {"output0": rows}, SIZE))), "objects found"
+    )
+    assert value == "400"
+    assert "warning: " in why
+    assert "probably fed or read wrongly" in why
+
+
 def test_a_model_that_only_finds_people_in_other_pixels_is_fed_those(tmp_path: Path) -> None:
     middles = centres(SIZE)
     what = replace(objects(middles, 3, 0), class_ids=np.zeros(4, int))

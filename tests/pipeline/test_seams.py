@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.frame import Detections
-from pipeline.postprocess.seams import Seen, join
+from pipeline.postprocess import seams
+from pipeline.postprocess.overlaps import overlaps
+from pipeline.postprocess.seams import CUT_IOS, InWindow, join
 
 
-def seen(*rows: tuple[Any, float, bool], class_ids: list[int] | None = None) -> Seen:
+def seen(*rows: tuple[Any, float, bool], class_ids: list[int] | None = None) -> InWindow:
     boxes, scores, cut = zip(*rows, strict=True)
     order = np.argsort([-score for score in scores], kind="stable")
     found = Detections(np.array(boxes), np.array(scores), np.array(class_ids or [0] * len(rows)))
-    return Seen(found, np.array(cut)[order])
+    return InWindow(found, np.array(cut)[order])
 
 
 WHOLE, LEFT_PART, RIGHT_PART = [10, 10, 110, 60], [10, 10, 50, 60], [40, 10, 110, 60]
@@ -67,6 +72,74 @@ def test_the_best_are_kept_and_sorted() -> None:
 
 
 def test_windows_that_show_nothing_show_nothing() -> None:
-    nothing = Seen(Detections.empty(), np.zeros(0, np.bool_))
+    nothing = InWindow(Detections.empty(), np.zeros(0, np.bool_))
     assert len(join([nothing, nothing], 0.45)) == 0
     assert len(join([nothing, seen((WHOLE, 0.9, False))], 0.45)) == 1
+
+
+def joined_by_plain_loop(windows: list[InWindow], iou: float, agnostic: bool) -> list[list[float]]:
+    """Whole boxes first, then the better; each drops what shows the same in other windows."""
+    rows = [
+        (bool(cut), -float(score), number, box.astype(np.float64), 0 if agnostic else int(class_id))
+        for number, window in enumerate(windows)
+        for box, score, class_id, cut in zip(
+            window.detections.boxes, window.detections.scores, window.detections.class_ids, window.cut, strict=True
+        )
+    ]
+    kept: list[Any] = []
+    for row in sorted(rows, key=lambda row: row[:2]):
+        for better in kept:
+            if row[2] == better[2] or row[4] != better[4]:
+                continue
+            by_ios = row[0] or better[0]
+            if overlaps(row[3], better[3], "ios" if by_ios else "iou") > (CUT_IOS if by_ios else iou):
+                break
+        else:
+            kept.append(row)
+    return sorted([-row[1], *row[3].tolist()] for row in kept)
+
+
+def random_windows(seed: int, count: int, number: int, extent: int, classes: int) -> list[InWindow]:
+    random = np.random.default_rng(seed)
+    windows = []
+    for _ in range(number):
+        each = int(random.integers(0, 2 * count // number + 1))
+        corners = random.integers(0, extent, (each, 2))
+        boxes = np.concatenate([corners, corners + random.integers(1, 30, (each, 2))], 1)
+        scores = np.sort(random.integers(1, 9, each) / 8)[::-1]  # with ties
+        found = Detections(boxes, scores.astype(np.float32), random.integers(0, classes, each, np.int32))
+        windows.append(InWindow(found, random.random(each) < 0.4))
+    return windows
+
+
+def rows_of(found: Detections) -> Any:
+    return sorted(np.concatenate([found.scores[:, None], found.boxes], 1).tolist())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.sampled_from([5, 40, 300]),
+    number=st.integers(2, 6),
+    extent=st.sampled_from([15, 60, 300]),
+    classes=st.integers(1, 3),
+    iou=st.sampled_from([0.0, 0.25, 0.45, 0.7, 1.0]),
+    agnostic=st.booleans(),
+)
+def test_what_stays_is_what_a_plain_loop_keeps(
+    seed: int, count: int, number: int, extent: int, classes: int, iou: float, agnostic: bool
+) -> None:
+    windows = random_windows(seed, count, number, extent, classes)
+    found = join(windows, iou, class_agnostic=agnostic, most=10**6)
+    assert rows_of(found) == joined_by_plain_loop(windows, iou, agnostic)
+
+
+@pytest.mark.parametrize("extent", [100, 500])
+def test_many_boxes_are_compared_block_by_block_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, extent: int
+) -> None:
+    windows = random_windows(0, 600, 5, extent, 2)
+    monkeypatch.setattr(seams, "FIRST_BLOCK", 16)
+    monkeypatch.setattr(seams, "ALL_PAIRS", 100)
+    found = join(windows, 0.45, most=10**6)
+    assert rows_of(found) == joined_by_plain_loop(windows, 0.45, agnostic=False)

@@ -134,6 +134,13 @@ def test_boxes_are_scaled_as_their_pictures_are() -> None:
     np.testing.assert_allclose(sizes_of(labelled([(20, 10)]), (50, 416))[0], [[10, 5]])
 
 
+def test_pictures_without_a_size_are_left_out() -> None:
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg", "width": 100, "height": 100}]
+    annotations = [{"image_id": number, "bbox": [0, 0, 10, 20], "iscrowd": 0} for number in (1, 2)]
+    sizes, _ = sizes_of(LabelledSet(images, annotations, []), (100, 100))
+    np.testing.assert_allclose(sizes, [[10, 20]])
+
+
 def test_boxes_without_an_area_and_crowds_are_left_out() -> None:
     labels = labelled([(20, 10), (0, 5), (5, -1), (float("nan"), 3), (float("inf"), 3), (40, 40)])
     labels.annotations[-1]["iscrowd"] = 1

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from engines.engine import EngineOptions
 from pipeline.errors import ConfigError
+from pipeline.frame import Detections
 from tools import coco
 from tools.eval_detect import Dataset, evaluate_detections
 from tools.eval_report import metrics_table
@@ -194,6 +195,7 @@ CATEGORIES = [{"id": 9, "name": "cat"}, {"id": 2, "name": "dog"}]
         ((), 2, (2, 9), "by order of category id"),
         (("cat", "fox"), 2, (9, None), "left out: fox"),
         (("cat",), 1, (9,), "never finds: dog"),
+        (("cat",), 3, (9,), r"classes 1..2 of the model have no name, so left out"),
     ],
 )
 def test_classes_are_matched_by_name_or_by_ascending_id(
@@ -205,11 +207,27 @@ def test_classes_are_matched_by_name_or_by_ascending_id(
 
 
 @pytest.mark.parametrize(
-    ("labels", "count", "words"), [((), 3, "3 classes without names.*2 categories"), (("fox",), 1, r"\(fox\).*cat")]
+    ("labels", "count", "words"),
+    [
+        ((), 3, "3 classes without names.*2 categories.*inspect MODEL --labels"),
+        ((), 0, "names no classes, and its outputs do not say how many.*inspect MODEL --labels"),
+        (("fox",), 1, r"\(fox\).*cat"),
+    ],
 )
 def test_classes_that_cannot_be_matched_are_an_error(labels: tuple[str, ...], count: int, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         coco.match_categories(labels, count, CATEGORIES)
+
+
+def test_class_numbers_of_a_model_that_does_not_say_how_many_are_those_of_the_labels() -> None:
+    assert coco.match_categories((), 0, CATEGORIES, named=False).ids == (None, None, 2, *[None] * 6, 9)
+
+
+def test_a_box_of_a_class_without_a_category_is_left_out() -> None:
+    found = Detections(
+        np.array([[0, 0, 4, 4]] * 2, np.float32), np.full(2, 0.5, np.float32), np.array([0, 7], np.int32)
+    )
+    assert [each["category_id"] for each in coco.to_results(1, found, (9, None))] == [9]
 
 
 # ---- requests
@@ -245,7 +263,10 @@ def test_filters_are_combined(truth: Path) -> None:
         ("[]", "no list images"),
         ('{"images": [], "categories": []}', "no list annotations"),
         ("{", "is not JSON"),
-        ('{"images": [], "categories": [], "annotations": [{"id": 1}]}', "lacks image_id, category_id or bbox"),
+        (
+            '{"images": [], "categories": [], "annotations": [{"id": 1}]}',
+            "annotation 1 has no image_id and no category_id",
+        ),
         ('{"images": [{"id": 1}], "categories": [], "annotations": []}', "image 1 has no file_name"),
         ('{"images": [], "categories": [{"id": 1}], "annotations": []}', "category 1 has no name"),
         (

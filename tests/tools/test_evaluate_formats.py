@@ -167,6 +167,12 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_read(option: s
         run("--annotations", tmp_path / "nowhere", option, tmp_path / "gone" / "file.png")
 
 
+def test_all_files_that_cannot_be_written_are_said_at_once(tmp_path: Path) -> None:
+    gone = tmp_path / "gone" / "file"
+    with pytest.raises(ConfigError, match=r"--save .* make it first; --plot .* make it first"):
+        run("--annotations", tmp_path / "nowhere", "--save", gone, "--plot", gone)
+
+
 def test_a_sheet_must_be_a_picture(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--worst .*sheet\.pdf: name a picture"):
         run("--annotations", tmp_path / "nowhere", "--worst", tmp_path / "sheet.pdf")

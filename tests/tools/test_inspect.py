@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from engines.errors import ChecksumMismatch, FrameloomError, ModelError, UnknownHead
+from engines.spec import HeadOptions
 from engines.zoo import Zoo
 from pipeline.errors import ConfigError
 from pipeline.infer.recognition import recognise
+from pipeline.postprocess import heads
 from tests.engines.onnx_files import save, value
 from tests.engines.own_files import CLASS, NAMES, SIDE, classifier, detector, rows
 from tools import inspect_options, models
@@ -66,14 +69,14 @@ def test_a_file_is_explained(best: Path) -> None:
         "opset 13, IR 8 by a test",
         f"images float32 [1, 3, {SIDE}, {SIDE}]",
         "output0 float32 [1, 7, 84]",
-        "metadata         names: {0: 'cat', 1: 'red door', 2: 'dog'}",
-        "described        by nobody",
-        f"as run           for one picture of {SIDE}x{SIDE}: output0 [1, 7, 84]",
-        "head             yolov8 (",
-        "colour order     rgb (usual for",
-        "fit              letterbox-centre, padded with 114",
-        "labels           3 names (cat, red door, dog) (the file's metadata)",
-        "objects found    4 (in the pictures that come with Frameloom",
+        "metadata          names: {0: 'cat', 1: 'red door', 2: 'dog'}",
+        "described         by nobody",
+        f"as run            for one picture of {SIDE}x{SIDE}: output0 [1, 7, 84]",
+        "head              yolov8 (",
+        "colour order      rgb (usual for",
+        "fit               letterbox-centre, padded with 114",
+        "labels            3 names (cat, red door, dog) (the file's metadata)",
+        "objects found     4 (in the pictures that come with Frameloom",
     ):
         assert words in text
     assert [path.name for path in best.parent.iterdir() if path.name != "cache"] == [best.name]
@@ -110,10 +113,66 @@ def test_a_face_finder_is_explained(shared: Path) -> None:
         run(path, "--task", "detect")
 
 
+FACE_SIDE = 128
+FACE_CELLS = sum((FACE_SIDE // stride) ** 2 for stride in (8, 16, 32))
+ONLY_AT_ITS_SIZE = (
+    helper.make_node(
+        "Constant", [], ["zeros"], value=onnx.numpy_helper.from_array(np.zeros((FACE_SIDE, FACE_SIDE), np.float32))
+    ),
+    helper.make_node("Mul", ["images", "zeros"], ["black"]),
+    helper.make_node("ReduceMax", ["black"], ["none"], keepdims=0),
+    helper.make_node("Add", ["said", "none"], ["output0"]),
+)
+
+
+def faces_of_yolov5(path: Path, points: Sequence[float], **metadata: str) -> Path:
+    """A model with the output of YOLOv5-face, [1, 3 x cells, 16], of one face."""
+    output = np.zeros((1, 3 * FACE_CELLS, 16), np.float32)
+    output[..., :4] = 64, 64, 8, 8
+    output[0, 27] = (64, 64, 32, 48, 0.9, *points, 0.9)
+    return detector(path, output, metadata=metadata, shape=(1, 3, FACE_SIDE, FACE_SIDE), nodes=ONLY_AT_ITS_SIZE)
+
+
+def oriented_boxes(path: Path, **metadata: str) -> Path:
+    """A model with the output of YOLOv8-OBB for 15 classes, [1, 4 + 15 + 1, cells], as many as a face has numbers."""
+    output = np.zeros((1, 20, FACE_CELLS), np.float32)
+    output[0, :4] = np.array([[64, 64, 8, 8]]).T
+    output[0, 4, 27], output[0, -1] = 0.9, -0.2
+    return detector(path, output, metadata=metadata, shape=(1, 3, FACE_SIDE, FACE_SIDE), nodes=ONLY_AT_ITS_SIZE)
+
+
+EYES_NOSE_MOUTH = (56.5, 56.5, 72.5, 56.5, 64.5, 64.5, 58.5, 76.5, 70.5, 76.5)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"task": "pose"}])
+def test_what_has_a_face_finders_layout_and_values_is_one(metadata: dict[str, str], tmp_path: Path) -> None:
+    answer = asked(faces_of_yolov5(tmp_path / "m.onnx", EYES_NOSE_MOUTH, **metadata))
+    assert (answer["task"], answer["head"]) == ("face-detect", "yolov5-face")
+
+
+def test_what_has_only_its_layout_is_none(tmp_path: Path) -> None:
+    elsewhere = [value + 100 for value in EYES_NOSE_MOUTH]
+    path = faces_of_yolov5(tmp_path / "m.onnx", elsewhere)
+    with pytest.raises(UnknownHead, match=r"and no face finder: .*five points elsewhere; .*--task face-detect"):
+        run(path)
+    assert asked(path, "--task", "face-detect")["head"] == "yolov5-face"
+    with pytest.raises(UnknownHead, match=r"and no face finder: .*yolov8-face, but .*upright boxes"):
+        run(oriented_boxes(tmp_path / "obb.onnx"))
+
+
+@pytest.mark.parametrize("task", ["obb", "segment", "classify"])
+def test_a_file_that_is_for_another_task_is_no_face_finder(task: str, tmp_path: Path) -> None:
+    path = oriented_boxes(tmp_path / "m.onnx", task=task)
+    with pytest.raises(UnknownHead, match="the model is no detector"):
+        run(path)
+    with pytest.raises(UnknownHead, match=f"no face finder: its file says that its task is '{task}'"):
+        run(path, "--task", "face-detect")
+
+
 def test_a_model_of_the_zoo_is_called_by_its_name(shared: Path) -> None:
     text = run(shared / "models" / "face" / "MobileFaceNet.onnx")
     assert "by Frameloom's own list: mobilefacenet (face-encode)" in text
-    assert "task             face-encode" in text
+    assert "task              face-encode" in text
 
 
 def test_a_model_that_takes_bytes_is_fed_bytes(tmp_path: Path) -> None:
@@ -191,10 +250,15 @@ def test_anchors_are_written_in_any_usual_way(text: str, expected: object, tmp_p
     [
         ("--anchors", "[[10, 13, 16]]"),
         ("--anchors", "many"),
+        ("--anchors", "10,13 abc"),
         ("--anchors", "[[10, "),
         ("--mean", "1,2"),
         ("--mean", "black"),
         ("--std", "0"),
+        ("--std", "-1"),
+        ("--std", "nan"),
+        ("--mean", "nan"),
+        ("--mean", "1,inf,1"),
         ("--keypoints", "17"),
         ("--keypoints", "17x9"),
         ("--labels", "nowhere/names.txt"),
@@ -206,6 +270,46 @@ def test_anchors_are_written_in_any_usual_way(text: str, expected: object, tmp_p
 def test_a_wrong_statement_is_refused_by_its_option(option: str, text: str, best: Path) -> None:
     with pytest.raises(ConfigError, match=f"^{option} "):
         run(best, option, text)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [("--anchors", "10,13; 16,30"), ("--arithmetic", "yolov5"), ("--background", None)],
+)
+def test_an_option_that_the_head_has_no_use_for_is_refused(option: str, text: str | None, best: Path) -> None:
+    with pytest.raises(ConfigError, match=f"^{option} is not used by the head yolov8"):
+        run(best, option, *filter(None, [text]))
+
+
+def test_a_minus_in_anchors_is_not_overlooked() -> None:
+    with pytest.raises(ConfigError, match="-10,13: write width and height of each anchor in pixels, above 0"):
+        inspect_options.anchors("-10,13")
+
+
+def test_each_head_that_uses_an_option_exists() -> None:
+    known = {head.name for head in heads.HEADS}
+    assert known >= {name for users in inspect_options.USED_BY.values() for name in users}
+    assert known >= set(inspect_options.WITH_OWN_BOXES)
+
+
+def test_coco_is_named_by_its_own_ids_where_the_model_counts_so() -> None:
+    by_id = inspect_options.labels("coco91")
+    assert (len(by_id), by_id.count("N/A"), by_id[1], by_id[13], by_id[90]) == (
+        91,
+        11,
+        "person",
+        "stop sign",
+        "toothbrush",
+    )
+    background = HeadOptions(background=True)
+    assert inspect_options.coco_of_head("faster-rcnn", background) == by_id[1:]
+    assert inspect_options.coco_of_head("efficient-nms", HeadOptions(background=False)) == by_id[1:]
+    assert inspect_options.coco_of_head("detr-raw", background) == by_id
+    assert inspect_options.coco_of_head("yolov8", HeadOptions()) == by_id
+
+
+def test_the_names_by_id_follow_the_head(best: Path) -> None:
+    assert assumption(asked(best, "--labels", "coco91"), "labels")[0] == "91 names (N/A, person, bicycle, ...)"
 
 
 def test_labels_are_read_from_files(tmp_path: Path) -> None:
@@ -264,6 +368,18 @@ def test_a_description_belongs_to_the_file_that_was_described(best: Path) -> Non
         run(best)
 
 
+def test_a_file_that_was_trained_anew_is_described_anew_on_request(best: Path) -> None:
+    run(best, "--labels", "a,b,c", "--colour", "bgr", "--save-spec")
+    detector(best, rows(2))
+    with pytest.raises(ChecksumMismatch, match=r"`frameloom models inspect .*best_v2.onnx --save-spec --replace`"):
+        run(best, "--save-spec")
+    text = run(best, "--save-spec", "--replace")
+    assert "best_v2.yaml is for another file, so nothing is taken from it, and it is replaced" in text
+    spec = Zoo.load().spec(best)
+    assert (spec.head, spec.labels, spec.input.colour) == ("yolov8", (), "rgb")
+    assert asked(best)["described"].startswith("by best_v2.yaml beside it")
+
+
 def test_nothing_is_saved_of_what_is_not_understood(tmp_path: Path) -> None:
     path = classifier(tmp_path / "m.onnx")
     with pytest.raises(FrameloomError):
@@ -283,8 +399,6 @@ def test_a_file_gets_a_name_that_the_zoo_allows(stem: str, name: str, tmp_path: 
 
 def test_a_changed_statement_changes_what_is_found(best: Path) -> None:
     """The object's row says cx, cy, w, h; read as corners it is another box."""
-    from pipeline.postprocess import heads
-
     boxes = {}
     for order in ("cxcywh", "xyxy"):
         run(best, "--box-order", order, "--save-spec", "--replace")

@@ -1,4 +1,8 @@
-"""Which pictures int8 is calibrated on, and which it is judged by: never the same."""
+"""Which pictures int8 is calibrated on, and which it is judged by: never the same.
+
+Those that judge are parted again, in turns: some choose which layers stay in float, the others decide whether what was
+chosen is accepted. A figure on the pictures that chose is the best of several tries, and too good.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +58,22 @@ def halves(places: Sequence[str], count: int, spec: ModelSpec, size: Size) -> tu
     return found[::2], found[1::2]
 
 
+def in_turns(judged: Labels) -> tuple[Labels, Labels]:
+    """Return the labelled pictures that choose, and those that decide.
+
+    Raises:
+        ConfigError: there are too few.
+    """
+    records, needed = judged.records, 2 * FEWEST_PICTURES
+    if len(records) < needed:
+        raise ConfigError(
+            f"{len(records)} labelled pictures are left to judge by, which is too few: {FEWEST_PICTURES} choose what "
+            f"stays in float, and {FEWEST_PICTURES} others decide; give {needed - len(records)} more"
+        )
+    choosing, deciding = (Labels(judged.labelled, judged.folder, part) for part in (records[::2], records[1::2]))
+    return choosing, deciding
+
+
 def labels(annotations: Path, folder: Path | None, where: Sequence[str]) -> Labels:
     """Return the labelled pictures that are there.
 
@@ -83,7 +103,6 @@ def beside(
     Where the places hold too few other pictures than the labelled ones, some of those are taken, and are not judged.
 
     Raises:
-        ConfigError: too few pictures are left.
         SourceError: a place holds no pictures.
     """
     labelled = {(judged.folder / record["file_name"]).resolve() for record in judged.records}
@@ -96,11 +115,6 @@ def beside(
     taken = _spread([judged.folder / record["file_name"] for record in judged.records], min(count, 2 * FEWEST_PICTURES))
     names = set(taken)
     left = [record for record in judged.records if judged.folder / record["file_name"] not in names]
-    if len(left) < FEWEST_PICTURES:
-        raise ConfigError(
-            f"--images: {len(judged.records) + len(others)} pictures are too few: int8 needs {FEWEST_PICTURES} to be "
-            f"calibrated on and {FEWEST_PICTURES} others, labelled, to be judged by"
-        )
     note = (
         f"--images holds {len(others)} pictures without labels: {len(taken)} labelled ones calibrate, and do not count"
     )

@@ -26,6 +26,15 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Pictures that judge: what the float engine reaches on them, and int8 must."""
+
+    judged_on: str
+    before: float
+    least: float
+
+
+@dataclass(frozen=True)
 class Report:
     """All of it."""
 
@@ -33,11 +42,14 @@ class Report:
     backend: str
     float_precision: str
     figure: str
-    judged_on: str
-    before: float
-    least: float
+    choosing: Part
     attempts: tuple[Tried, ...]
-    accepted: bool
+    """On the pictures that choose: the last was chosen, or none was."""
+    deciding: Part
+    after: float | None
+    """Of what was chosen, on the pictures that decide; None: nothing was chosen."""
+    uncertainty: str
+    """Of `after`, in words."""
     layers: int
     """Convolutions in int8, in the last attempt."""
     in_float: dict[str, float]
@@ -53,6 +65,11 @@ class Report:
     notes: tuple[str, ...] = ()
 
     @property
+    def accepted(self) -> bool:
+        """Whether what was chosen is good enough on pictures that had no part in choosing it."""
+        return self.after is not None and self.after >= self.deciding.least
+
+    @property
     def faster(self) -> bool:
         """Whether int8 is faster by more than what two measurements differ, in CPU time.
 
@@ -64,11 +81,14 @@ class Report:
     @property
     def verdict(self) -> str:
         """The result in one sentence."""
-        if not self.accepted:
+        refused = f"{self.model} in int8 on {self.backend} was not accepted, and nothing is stored: {self.figure} is"
+        if self.after is None:
             best = max(attempt.figure for attempt in self.attempts)
+            return f"{refused} {best:.1f} at best, and must be {self.choosing.least:.1f}"
+        if not self.accepted:
             return (
-                f"{self.model} in int8 on {self.backend} was not accepted, and nothing is stored: {self.figure} is "
-                f"{best:.1f} at best, and must be {self.least:.1f}"
+                f"{refused} {self.after:.1f} on the pictures that had no part in choosing what stays in float "
+                f"({self.uncertainty}), and must be {self.deciding.least:.1f}"
             )
         if not self.faster:
             return f"accepted, and no faster than {self.float_precision} here: use that"
@@ -76,7 +96,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        return {**asdict(self), "faster": self.faster, "verdict": self.verdict}
+        return {**asdict(self), "accepted": self.accepted, "faster": self.faster, "verdict": self.verdict}
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -85,16 +105,20 @@ def print_report(report: Report, console: Console) -> None:
     table.add_column(f"{report.model} on {report.backend}", no_wrap=True)
     for heading in (report.float_precision, "int8", ""):
         table.add_column(heading, justify="right", no_wrap=True)
-    after = report.attempts[-1].figure
-    ok = "ok" if report.accepted else "FAILED"
-    table.add_row(f"{report.figure} %", f"{report.before:.1f}", f"{after:.1f}", f"at least {report.least:.1f}: {ok}")
+    _add_part(table, f"{report.figure} %, choosing", report.choosing, report.attempts[-1].figure)
+    _add_part(table, f"{report.figure} %, deciding", report.deciding, report.after)
     table.add_row("ms", f"{report.float_ms:.1f}", f"{report.int8_ms:.1f}", "one request at a time")
     table.add_row(
         "CPU ms", f"{report.float_cpu_ms:.1f}", f"{report.int8_cpu_ms:.1f}", "what a busy machine hardly changes"
     )
     table.add_row("file", mebibytes(report.float_bytes), mebibytes(report.int8_bytes), "")
     console.print(table)
-    say(f"judged on {report.judged_on}, calibrated on {report.calibration_pictures} others")
+    say(
+        f"decided on {report.deciding.judged_on}, chosen on {report.choosing.judged_on}, calibrated on "
+        f"{report.calibration_pictures}: no picture twice"
+    )
+    if report.uncertainty:
+        say(f"deciding: {report.uncertainty}")
     steps = ", ".join(f"{each.in_float} in float: {each.figure:.1f}" for each in report.attempts)
     say(f"tried: {steps}")
     _print_layers(report, console)
@@ -102,6 +126,12 @@ def print_report(report: Report, console: Console) -> None:
         console.print(f"note: {note}", markup=False, style="yellow")
     if report.accepted:
         say(report.verdict)
+
+
+def _add_part(table: Table, name: str, part: Part, after: float | None) -> None:
+    measured = "-" if after is None else f"{after:.1f}"
+    verdict = "nothing to decide" if after is None else "ok" if after >= part.least else "FAILED"
+    table.add_row(name, f"{part.before:.1f}", measured, f"at least {part.least:.1f}: {verdict}")
 
 
 def _print_layers(report: Report, console: Console) -> None:

@@ -6,6 +6,7 @@ Many tools write edges counted from 0 instead; a 0 among them gives the set away
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,9 +73,12 @@ class _File:
     def number(self, parent: Element, tag: str) -> float:
         text = self.text(parent, tag)
         try:
-            return float(text)
+            value = float(text)
         except ValueError:
-            raise self.error(self.child(parent, tag), f"<{tag}> is {text!r}, not a number") from None
+            value = math.nan
+        if not math.isfinite(value):
+            raise self.error(self.child(parent, tag), f"<{tag}> is {text!r}, not a number")
+        return value
 
     def size(self) -> tuple[int, int] | None:
         """Return width and height; None where they are not said (some tools write 0)."""

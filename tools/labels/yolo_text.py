@@ -102,6 +102,8 @@ class Reading:
             numbers = np.array([float(word) for word in words])
         except ValueError:
             raise ValueError(f"{' '.join(words)!r} are not numbers") from None
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"{' '.join(words)!r} has a value that is not finite")
         count = len(numbers)
         is_pose = self.keypoint_numbers is not None and count == BOX_NUMBERS + self.keypoint_numbers
         outline = not is_pose and count >= LEAST_OUTLINE and count % 2 == 1

@@ -88,13 +88,17 @@ def choose_by(name: str | None, see: Callable[[type[Head] | None], Seen], option
     `see` is given a head, or None for what is said of a model that no head reads.
     """
     uncertain: Chosen | None = None
-    if name is None and (seen := see(None)).metadata.task in TASKS:
-        raise _refused(None, seen)
+    if name is None and (unfed := see(None)).metadata.task in TASKS:
+        raise _refused(None, unfed)
     for head in HEADS:
-        if name in (None, head.name) and (fit := head.fit(see(head), options or HeadOptions())) is not None:
+        if name not in (None, head.name):
+            continue
+        seen = see(head)
+        if (fit := head.fit(seen, options or HeadOptions())) is not None:
+            chosen = Chosen(head(fit.options, seen.size), fit.why)
             if fit.certain:
-                return Chosen(head(fit.options), fit.why)
-            uncertain = uncertain or Chosen(head(fit.options), fit.why)
+                return chosen
+            uncertain = uncertain or chosen
     if uncertain is None:
         raise _refused(name, see(None))
     return uncertain
@@ -111,8 +115,8 @@ def _refused(name: str | None, seen: Seen) -> UnknownHead:
     listed = f"Known: {', '.join(known)}"
     if name is not None:
         return UnknownHead(f"there is no head {name!r}. {listed}")
-    if (guess := looks_like(seen)) is not None:
-        return UnknownHead(f"{guess} ({given})")
+    if (guess := looks_like(seen, given)) is not None:
+        return UnknownHead(guess)
     return UnknownHead(
         f"{UNREAD}: {given}. {listed}; where it is one of these, name it as `head` in an entry file beside the model"
     )

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engines.spec import HeadOptions, InputSpec
-from pipeline.postprocess.heads.decoding import corners, with_usual
-from pipeline.postprocess.heads.evidence import is_for_boxes, order_of, scores_of, with_boxes
+from pipeline.postprocess.heads.decoding import with_usual
+from pipeline.postprocess.heads.evidence import is_for_boxes, order_of, with_boxes
+from pipeline.postprocess.heads.extras import are_detections, from_detections
 from pipeline.postprocess.heads.found import Found
 from pipeline.postprocess.heads.head import Fit, Head, Seen, Shapes
 from pipeline.postprocess.heads.rows import levels_of
@@ -59,9 +60,7 @@ class EndToEnd(Head):
 
     def decode(self, outputs: Outputs, size: tuple[int, int], confidence: float, *, multi_label: bool = False) -> Found:
         """Return the detections; each has one class, whatever `multi_label` says."""
-        rows = _rows(outputs)
-        rows = rows[(rows[:, 4] > confidence) & np.isfinite(rows).all(axis=1)]
-        return Found(corners(rows[:, :4], self.options, size), rows[:, 4], rows[:, 5].round().astype(np.int32))
+        return from_detections(_rows(outputs), self.options, size, confidence)
 
 
 def _rows(outputs: Outputs) -> FloatArray:
@@ -75,8 +74,7 @@ def _by_values(rows: FloatArray, options: HeadOptions) -> HeadOptions | None:
     """Return the options, complete; None where the rows are no detections, or, of no rows, as they are."""
     if not len(rows):
         return options
-    numbers = rows[:, 5]
-    if (numbers < 0).any() or (numbers != numbers.round()).any() or scores_of(rows[:, 4:5]) != "probabilities":
+    if not are_detections(rows):
         return None
     if options.box_order is None and order_of(rows[:, :4]) != "xyxy":
         return None

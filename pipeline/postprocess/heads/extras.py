@@ -8,6 +8,7 @@ import numpy as np
 
 from engines.spec import HeadOptions
 from pipeline.postprocess.heads.decoding import corners, pick
+from pipeline.postprocess.heads.evidence import scores_of
 from pipeline.postprocess.heads.found import Found
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ def from_detections(rows: FloatArray, options: HeadOptions, size: tuple[int, int
     """Read (K, 6 + E), NMS done or needless: box, score, class."""
     rows = rows[(rows[:, SCORE] > confidence) & np.isfinite(rows[:, :REST]).all(axis=1)]
     class_ids = rows[:, CLASS].round().astype(np.int32)
-    return Found(corners(rows[:, :BOX], options, size), rows[:, SCORE], class_ids, rows[:, REST:])
+    extra = rows[:, REST:] if rows.shape[1] > REST else None
+    return Found(corners(rows[:, :BOX], options, size), rows[:, SCORE], class_ids, extra)
 
 
 def are_detections(rows: FloatArray) -> bool:
     """Whether (K, 6 + E) rows have a score and the whole number of a class where end-to-end models have them."""
-    scores, numbers = rows[:, SCORE], rows[:, CLASS]
-    probable = bool(((scores >= 0) & (scores <= 1)).all())
-    return probable and bool(((numbers >= 0) & (numbers == numbers.round())).all())
+    if not len(rows):
+        return True
+    numbers = rows[:, CLASS]
+    whole = bool(((numbers >= 0) & (numbers == numbers.round())).all())
+    return whole and scores_of(rows[:, SCORE : SCORE + 1]) == "probabilities"

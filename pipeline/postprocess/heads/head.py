@@ -56,9 +56,14 @@ class Head(ABC):
     candidates: Candidates | None = None
     """What of the output is worth copying back from a GPU; None: all of it."""
 
-    def __init__(self, options: HeadOptions) -> None:
-        """Make a head for one model; `options` are those of a `Fit`."""
-        self.options = options
+    def __init__(self, options: HeadOptions, size: tuple[int, int] | None = None) -> None:
+        """Make a head for one model.
+
+        Args:
+            options: those of a `Fit`.
+            size: height and width of the model's input; None: not known. It tells which axis counts cells.
+        """
+        self.options, self.size = options, size
         if options.nms is not None:
             self.needs_nms = options.nms
 

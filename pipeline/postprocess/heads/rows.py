@@ -1,4 +1,4 @@
-"""Where the rows of a detector's main output are among its outputs, and which cells they belong to."""
+"""Where the rows of a detector's main output are among its outputs, which axis counts them, and what cells they are."""
 
 from __future__ import annotations
 
@@ -52,6 +52,33 @@ def levels_of(number: int, size: tuple[int, int], per_cell: int = 1) -> tuple[in
         if number == per_cell * sum(count(size, stride) for stride in strides):
             return strides
     return None
+
+
+def is_transposed(sides: tuple[int, int], size: tuple[int, int] | None) -> bool:
+    """Whether the first of two axes counts the cells, and the second what is said of each.
+
+    The axis that is as long as there are cells; where both are or none, the longer one. A small input has fewer cells
+    than a model may have classes: 525 at 160 x 160.
+
+    Args:
+        sides: lengths of both.
+        size: height and width of the input; None: not known.
+    """
+    if size is not None:
+        counts_cells = [levels_of(side, size) is not None for side in sides]
+        if counts_cells[0] != counts_cells[1]:
+            return counts_cells[0]
+    return sides[0] > sides[1]
+
+
+def values_of(sides: tuple[int, int], size: tuple[int, int] | None) -> int:
+    """Return how many values are said of each cell, for the same arguments."""
+    return sides[1] if is_transposed(sides, size) else sides[0]
+
+
+def planes_of(output: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
+    """Return (values, N) of a model that says several values of each of N cells, written in either direction."""
+    return output.T if is_transposed((output.shape[0], output.shape[1]), size) else output
 
 
 def in_words(strides: tuple[int, ...]) -> str:

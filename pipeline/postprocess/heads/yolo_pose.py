@@ -20,7 +20,7 @@ from pipeline.postprocess.heads.evidence import scores_of, with_boxes
 from pipeline.postprocess.heads.extras import BOX, REST, are_detections, from_detections, from_planes
 from pipeline.postprocess.heads.found import Found
 from pipeline.postprocess.heads.head import Fit, Head, Seen, Shapes
-from pipeline.postprocess.heads.rows import levels_of
+from pipeline.postprocess.heads.rows import is_transposed, levels_of, planes_of, values_of
 
 if TYPE_CHECKING:
     from engines.engine import Outputs
@@ -47,12 +47,12 @@ class YOLOPose(Head):
         output = None if seen.outputs is None else next(iter(seen.outputs.values()))[0]
         keypoints = options.keypoints or seen.metadata.keypoints
         if keypoints is None and output is not None:
-            keypoints = cls.find_keypoints(output)
+            keypoints = cls.find_keypoints(output, seen.size)
         if keypoints is None or not cls.fits((shape[1], shape[2]), seen.size, keypoints):
             return None
         found: HeadOptions | None = replace(options, keypoints=keypoints)
         if output is not None:
-            found = cls.by_values(output, replace(options, keypoints=keypoints))
+            found = cls.by_values(output, seen.size, replace(options, keypoints=keypoints))
         if found is None:
             return None
         return Fit(
@@ -66,12 +66,12 @@ class YOLOPose(Head):
 
     @classmethod
     @abstractmethod
-    def find_keypoints(cls, output: FloatArray) -> tuple[int, int] | None:
+    def find_keypoints(cls, output: FloatArray, size: tuple[int, int]) -> tuple[int, int] | None:
         """Return keypoints and values of each from a real picture's output; None: there are none."""
 
     @classmethod
     @abstractmethod
-    def by_values(cls, output: FloatArray, options: HeadOptions) -> HeadOptions | None:
+    def by_values(cls, output: FloatArray, size: tuple[int, int], options: HeadOptions) -> HeadOptions | None:
         """Return the options with what the candidates of a picture tell; None: they are laid out otherwise."""
 
     def keypoints(self, found: Found) -> FloatArray | None:
@@ -91,30 +91,32 @@ class YOLOv8Pose(YOLOPose):
     @classmethod
     def fits(cls, sides: tuple[int, int], size: tuple[int, int], keypoints: tuple[int, int]) -> bool:
         """Whether there is a column per candidate, or a row per cell, and a class."""
-        is_row_per_cell = levels_of(sides[0], size) is not None
-        return (sides[0] < sides[1] or is_row_per_cell) and min(sides) > BOX + keypoints[0] * keypoints[1]
+        if is_transposed(sides, size) and levels_of(sides[0], size) is None:
+            return False
+        return values_of(sides, size) > BOX + keypoints[0] * keypoints[1]
 
     @classmethod
-    def find_keypoints(cls, output: FloatArray) -> tuple[int, int] | None:
+    def find_keypoints(cls, output: FloatArray, size: tuple[int, int]) -> tuple[int, int] | None:
         """Take what comes from the first coordinate on."""
-        planes = _planes(output)
+        planes = planes_of(output, size)
         coordinates = np.flatnonzero(planes[BOX:].max(axis=1) > ABOVE_ONE)
         return _keypoints(planes[BOX + coordinates[0] :]) if len(coordinates) and coordinates[0] > 0 else None
 
     @classmethod
-    def by_values(cls, output: FloatArray, options: HeadOptions) -> HeadOptions | None:
+    def by_values(cls, output: FloatArray, size: tuple[int, int], options: HeadOptions) -> HeadOptions | None:
         """Class scores must be probabilities."""
-        planes = _planes(output)
+        planes = planes_of(output, size)
         scores = planes[BOX : len(planes) - _values(options)]
         return with_boxes(planes[:BOX].T, options) if scores_of(scores.T) == "probabilities" else None
 
     def class_count(self, shapes: Shapes) -> int:
         """Return what is left beside box and keypoints."""
-        return min(next(iter(shapes.values()))[1:]) - BOX - _values(self.options)
+        _, first, second = next(iter(shapes.values()))
+        return values_of((first, second), self.size) - BOX - _values(self.options)
 
     def decode(self, outputs: Outputs, size: tuple[int, int], confidence: float, *, multi_label: bool = False) -> Found:
         """Return the candidates with their keypoints."""
-        planes = _planes(next(iter(outputs.values()))[0])
+        planes = planes_of(next(iter(outputs.values()))[0], size)
         classes = len(planes) - BOX - _values(self.options)
         return from_planes(planes, classes, self.options, size, confidence, multi_label=multi_label)
 
@@ -133,12 +135,12 @@ class EndToEndPose(YOLOPose):
         return sides[1] == REST + keypoints[0] * keypoints[1] and levels_of(sides[0], size) is None
 
     @classmethod
-    def find_keypoints(cls, output: FloatArray) -> tuple[int, int] | None:
+    def find_keypoints(cls, output: FloatArray, size: tuple[int, int]) -> tuple[int, int] | None:
         """Take what comes behind the class."""
         return _keypoints(output[:, REST:].T) if output.shape[1] > REST and are_detections(output) else None
 
     @classmethod
-    def by_values(cls, output: FloatArray, options: HeadOptions) -> HeadOptions | None:
+    def by_values(cls, output: FloatArray, size: tuple[int, int], options: HeadOptions) -> HeadOptions | None:
         """There must be scores and whole numbers."""
         xyxy = replace(options, box_order=options.box_order or cls.order)
         return with_boxes(output[:, :BOX], xyxy) if are_detections(output) else None
@@ -167,8 +169,3 @@ def _keypoints(values: FloatArray) -> tuple[int, int] | None:
             if in_pixels and (each == 2 or scores_of(values[2::3].T) == "probabilities"):
                 return number, each
     return None
-
-
-def _planes(output: FloatArray) -> FloatArray:
-    """Return (4 + classes + D x K, N)."""
-    return output.T if output.shape[0] > output.shape[1] else output

@@ -19,7 +19,7 @@ from pipeline.postprocess.heads.evidence import has_objectness, scores_of, with_
 from pipeline.postprocess.heads.extras import BOX, REST, are_detections, from_detections, from_planes
 from pipeline.postprocess.heads.found import Found
 from pipeline.postprocess.heads.head import Fit, Head, Seen, Shapes
-from pipeline.postprocess.heads.rows import levels_of
+from pipeline.postprocess.heads.rows import is_transposed, levels_of, planes_of, values_of
 
 if TYPE_CHECKING:
     from engines.engine import Outputs
@@ -38,6 +38,8 @@ class Parts(NamedTuple):
     sides: tuple[int, int]
     """Of the candidates, without the batch."""
     coefficients: int
+    size: tuple[int, int] | None
+    """Height and width of the input; None: not known."""
 
 
 class YOLOSeg(Head):
@@ -49,7 +51,7 @@ class YOLOSeg(Head):
     @classmethod
     def fit(cls, seen: Seen, options: HeadOptions) -> Fit | None:
         """Whether there are candidates and prototypes, and as many coefficients as those."""
-        parts = _parts(seen.shapes)
+        parts = _parts(seen.shapes, seen.size)
         if parts is None or seen.metadata.task not in (None, "segment") or not cls.fits(parts, seen.size):
             return None
         classes, named = cls.classes_of(parts), len(seen.metadata.labels)
@@ -83,7 +85,7 @@ class YOLOSeg(Head):
 
     def class_count(self, shapes: Shapes) -> int:
         """Return how many classes there are; 0: the output does not say."""
-        parts = _parts(shapes)
+        parts = _parts(shapes, self.size)
         return 0 if parts is None else self.classes_of(parts)
 
     def masks(self, found: Found, outputs: Outputs) -> FloatArray | None:
@@ -106,25 +108,27 @@ class YOLOv8Seg(YOLOSeg):
     @classmethod
     def fits(cls, parts: Parts, size: tuple[int, int]) -> bool:
         """Whether there is a column per candidate, or a row per cell."""
-        return parts.sides[0] < parts.sides[1] or levels_of(parts.sides[0], size) is not None
+        return not is_transposed(parts.sides, size) or levels_of(parts.sides[0], size) is not None
 
     @classmethod
     def classes_of(cls, parts: Parts) -> int:
         """Return what is left beside box and coefficients; there must be one."""
-        return min(parts.sides) - BOX - parts.coefficients or -1
+        return values_of(parts.sides, parts.size) - BOX - parts.coefficients or -1
 
     @classmethod
     def by_values(cls, output: FloatArray, parts: Parts, options: HeadOptions) -> HeadOptions | None:
         """Class scores must be probabilities."""
-        planes = _planes(output)
+        assert parts.size is not None
+        planes = planes_of(output, parts.size)
         if scores_of(planes[BOX : BOX + cls.classes_of(parts)].T) != "probabilities":
             return None
         return with_boxes(planes[:BOX].T, options)
 
     def decode(self, outputs: Outputs, size: tuple[int, int], confidence: float, *, multi_label: bool = False) -> Found:
         """Return the candidates with their coefficients."""
-        classes = self.class_count({name: array.shape for name, array in outputs.items()})
-        planes = _planes(_candidates(outputs))
+        planes = planes_of(_candidates(outputs), size)
+        prototypes = next(array for array in outputs.values() if array.ndim == 4)
+        classes = len(planes) - BOX - prototypes.shape[1]
         return from_planes(planes, classes, self.options, size, confidence, multi_label=multi_label)
 
 
@@ -191,7 +195,7 @@ class EndToEndSeg(YOLOSeg):
         return from_detections(_candidates(outputs), self.options, size, confidence)
 
 
-def _parts(shapes: Shapes) -> Parts | None:
+def _parts(shapes: Shapes, size: tuple[int, int] | None) -> Parts | None:
     """Tell the two outputs apart; None: there are others."""
     by_rank = {len(shape): name for name, shape in shapes.items()}
     if len(shapes) != 2 or set(by_rank) != {3, 4}:
@@ -200,13 +204,8 @@ def _parts(shapes: Shapes) -> Parts | None:
     batch, *sides = shapes[candidates]
     if (batch, shapes[prototypes][0]) != (1, 1):
         return None
-    return Parts(candidates, prototypes, (sides[0], sides[1]), shapes[prototypes][1])
+    return Parts(candidates, prototypes, (sides[0], sides[1]), shapes[prototypes][1], size)
 
 
 def _candidates(outputs: Outputs) -> FloatArray:
     return np.asarray(next(array for array in outputs.values() if array.ndim == 3)[0])
-
-
-def _planes(output: FloatArray) -> FloatArray:
-    """Return (4 + classes + M, N)."""
-    return output.T if output.shape[0] > output.shape[1] else output

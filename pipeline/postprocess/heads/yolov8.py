@@ -3,7 +3,7 @@
 Each of N cells has a box, decoded, and its class scores; there is no objectness. Boxes are centre and size in pixels of
 the input unless values or options say something else. Source: Jocher et al., "Ultralytics YOLOv8" (2023).
 
-Which of the two axes counts the cells is not written anywhere: it is the longer one.
+Which of the two axes counts the cells is told by the size of the input, or else by their lengths: see `rows`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.postprocess.heads.decoding import corners, logit, pick, sigmoid, w
 from pipeline.postprocess.heads.evidence import has_objectness, is_for_boxes, scores_of, with_boxes
 from pipeline.postprocess.heads.found import Found
 from pipeline.postprocess.heads.head import Fit, Head, Seen, Shapes
-from pipeline.postprocess.heads.rows import in_words, levels_of, only, rows_of
+from pipeline.postprocess.heads.rows import in_words, is_transposed, levels_of, only, planes_of, rows_of, values_of
 
 if TYPE_CHECKING:
     from engines.engine import Outputs
@@ -40,10 +40,13 @@ class YOLOv8(Head):
         shape = only(seen.shapes)
         if shape is None or min(shape[1:]) <= BOX or not is_for_boxes(seen.metadata):
             return None
-        transposed = shape[1] > shape[2]
+        sides = shape[1], shape[2]
+        transposed = is_transposed(sides, seen.size)
+        if _named_the_other_way(sides, seen):
+            return None
         found: HeadOptions | None = options
         if seen.outputs is not None:
-            planes = _planes(rows_of(seen.outputs))
+            planes = planes_of(rows_of(seen.outputs), seen.size)
             told = len(seen.metadata.labels) == len(planes) - BOX
             if transposed and not told and len(planes) > BOX + 1 and has_objectness(planes[BOX:].T):
                 return None
@@ -53,11 +56,11 @@ class YOLOv8(Head):
     def class_count(self, shapes: Shapes) -> int:
         """Return values per cell less the box."""
         shape = only(shapes)
-        return 0 if shape is None else min(shape[1:]) - BOX
+        return 0 if shape is None else values_of((shape[1], shape[2]), self.size) - BOX
 
     def decode(self, outputs: Outputs, size: tuple[int, int], confidence: float, *, multi_label: bool = False) -> Found:
         """Return the candidates: those with no class above `confidence` are left out before anything else is done."""
-        planes = _planes(rows_of(outputs))
+        planes = planes_of(rows_of(outputs), size)
         logits = self.options.scores == "logits"
         least = logit(confidence) if logits else confidence
         likely = planes[:, np.flatnonzero(planes[BOX:].max(axis=0) > least)].T
@@ -66,9 +69,13 @@ class YOLOv8(Head):
         return Found(corners(likely[chosen, :BOX], self.options, size), best, class_ids)
 
 
-def _planes(output: FloatArray) -> FloatArray:
-    """Return (4 + classes, N)."""
-    return output.T if output.shape[0] > output.shape[1] else output
+def _named_the_other_way(sides: tuple[int, int], seen: Seen) -> bool:
+    """Whether the file names as many classes as there would be if the other axis counted the cells.
+
+    Neither is then as long as there are cells, and a run, which knows no more than shapes, would misread it.
+    """
+    values, names = values_of(sides, seen.size), len(seen.metadata.labels)
+    return bool(names) and names != values - BOX and names == sum(sides) - values - BOX
 
 
 def _by_values(planes: FloatArray, options: HeadOptions) -> HeadOptions | None:
@@ -77,7 +84,8 @@ def _by_values(planes: FloatArray, options: HeadOptions) -> HeadOptions | None:
 
 
 def _fit(shape: tuple[int, ...], size: tuple[int, int], options: HeadOptions) -> Fit:
-    number, classes = max(shape[1:]), min(shape[1:]) - BOX
+    values = values_of((shape[1], shape[2]), size)
+    number, classes = sum(shape[1:]) - values, values - BOX
     words = f"one output {list(shape)}: box and {classes} class scores for each of"
     if strides := levels_of(number, size):
         return Fit(options, f"{words} the {number} {in_words(strides)}")

@@ -46,7 +46,20 @@ OBJECTS = {
 }
 """Per file, the expressions that are TensorRT's objects, and their classes."""
 EVERYDAY = frozenset(
-    {"FLOAT", "allocate", "append", "dtype", "format", "itemsize", "name", "node", "pop", "precision", "read"}
+    {
+        "FLOAT",
+        "FLOAT16",
+        "allocate",
+        "append",
+        "dtype",
+        "format",
+        "itemsize",
+        "name",
+        "node",
+        "pop",
+        "precision",
+        "read",
+    }
     | {"release", "shape", "size", "start", "type", "value", "write"}
 )
 """Names that TensorRT has, and half of everything else: these alone do not show what an object is."""

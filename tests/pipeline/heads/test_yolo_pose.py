@@ -62,6 +62,14 @@ def test_known_keypoints_come_back(
     np.testing.assert_array_equal(read[..., 2], points[expected][..., 2] if keypoints[1] == 3 else 1)
 
 
+@pytest.mark.parametrize("layout", ["yolov8-pose", "transposed"])
+def test_a_small_input_may_have_fewer_cells_than_a_candidate_has_values(layout: str) -> None:
+    outputs, what, _ = posed(layout, 300, (17, 3), 0)
+    head = chosen(outputs, SIZE, metadata=Metadata(task="pose", keypoints=(17, 3)))
+    assert head.class_count({"output0": outputs["output0"].shape}) == 300
+    check_found(head.decode(outputs, SIZE, 0.3), what)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_pictures_without_people_have_no_keypoints(layout: str) -> None:
     outputs, _, _ = posed(layout, 1, (17, 3), 0)

@@ -55,6 +55,14 @@ def segmented(layout: str, classes: int, prototypes: int, seed: int) -> tuple[di
     return {"output1": protos, "output0": np.ascontiguousarray(output)}, what, coefficients[what.rows]
 
 
+@pytest.mark.parametrize("layout", ["yolov8-seg", "transposed"])
+def test_a_small_input_may_have_fewer_cells_than_a_candidate_has_values(layout: str) -> None:
+    outputs, what, _ = segmented(layout, 300, 32, 0)
+    head = chosen(outputs, SIZE)
+    assert head.class_count({name: array.shape for name, array in outputs.items()}) == 300
+    check_found(head.decode(outputs, SIZE, 0.3), what)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     layout=st.sampled_from(LAYOUTS),

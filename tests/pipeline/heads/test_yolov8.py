@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engines.errors import UnknownHead
 from engines.metadata import Metadata
 from engines.spec import BoxOrder, HeadOptions
 from pipeline.postprocess import heads
 from pipeline.postprocess.heads.head import Seen
 from pipeline.postprocess.heads.yolov8 import YOLOv8
+from tests.pipeline.heads.chosen import chosen as later
 from tests.pipeline.heads.encoded import Array, centres, check_found, logit, objects, without_objectness
 
 SIDES = st.integers(2, 6).map(lambda side: side * 64)
@@ -101,6 +103,29 @@ def test_known_boxes_come_back(
     )
     assert found.head.class_count({"output": output.shape}) == classes
     check_found(found.head.decode({"output": output}, size, 0.3), what)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("side", "classes"), [(160, 601), (128, 365)])
+def test_a_small_input_may_have_fewer_cells_than_there_are_classes(side: int, classes: int, transposed: bool) -> None:
+    middles = centres((side, side))
+    assert len(middles) < classes
+    what = objects(middles, classes, 0)
+    rows = without_objectness(middles, classes, what, 0)
+    outputs = {"output": (rows if transposed else rows.T)[None]}
+    metadata = Metadata(labels=tuple(f"c{number}" for number in range(classes)))
+    for known in (metadata, None):
+        head = later(outputs, (side, side), metadata=known)
+        assert head.name == "yolov8"
+        assert head.class_count({"output": outputs["output"].shape}) == classes
+        check_found(head.decode(outputs, (side, side), 0.3), what)
+
+
+def test_an_output_that_its_names_turn_round_and_no_cells_explain_is_refused() -> None:
+    output = without_objectness(centres((96, 96)), 601, objects(centres((96, 96)), 601, 0), 0).T[None]
+    names = Metadata(labels=tuple(f"c{number}" for number in range(601)))
+    with pytest.raises(UnknownHead):
+        chosen(output, (160, 160), names)
 
 
 def test_what_somebody_said_is_not_contradicted_by_values() -> None:

@@ -18,9 +18,13 @@ from engines.own_models import describe
 from engines.spec import ModelSpec
 from engines.zoo import Zoo
 from engines.zoo_entry import Entry
+from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError
 from tests.engines.int8.squares import COLOURS, LABELS, pictures, squares_detector, write_pictures
 from tools.engines.commands import app
+from tools.engines.models import named
+from tools.engines.quantize_judges import MatchedBoxes, Measured, wilson
+from tools.engines.quantize_parts import Asked, parts_of
 
 OUTLIER = 1e5
 BACKENDS = ("openvino", "onnxruntime")
@@ -67,7 +71,7 @@ def stored(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "images", pictures(48))
+    return write_pictures(tmp_path / "images", pictures(64))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -88,7 +92,7 @@ def test_what_is_accepted_is_stored_listed_run_and_removed(backend: Any, images:
     assert listed["state"] == "valid"
     made = listed["manifest"]["quantisation"]
     assert made["after"] >= made["bound"] == 98.0
-    assert made["calibration_pictures"] == 24
+    assert made["calibration_pictures"] == 32
     shown = " ".join(run("show", "squares").stdout.split())
     assert "accepted: matched" in shown
     assert "left in float" in shown or not made["in_float"]
@@ -135,8 +139,8 @@ def test_an_engine_that_was_accepted_before_stays_where_a_new_one_is_not(
 
 
 def _every_other_dim() -> np.ndarray:
-    frames = pictures(48)
-    frames[::2] = pictures(24, 1, brightest=80)
+    frames = pictures(64)
+    frames[::2] = pictures(32, 1, brightest=80)
     return frames
 
 
@@ -151,11 +155,11 @@ def test_calibration_on_pictures_of_another_world_is_not_accepted(
 
 
 def test_black_calibration_pictures_are_refused(tmp_path: Path) -> None:
-    frames = pictures(48)
+    frames = pictures(64)
     frames[::2] = 0
     result = quantize(described(tmp_path), write_pictures(tmp_path / "black", frames))
     assert isinstance(result.exception, EngineBuildError)
-    assert "of 24, 24 are of one colour" in str(result.exception)
+    assert "of 32, 32 are of one colour" in str(result.exception)
     assert stored(tmp_path) == []
 
 
@@ -168,6 +172,44 @@ def test_too_few_pictures_or_boxes_are_refused_with_the_number(tmp_path: Path) -
     nothing = quantize(spec, write_pictures(tmp_path / "nothing", empty))
     assert isinstance(nothing.exception, ConfigError)
     assert "the float engine finds 0 boxes" in str(nothing.exception)
+    sparse = quantize(spec, write_pictures(tmp_path / "sparse", pictures(40)))
+    assert isinstance(sparse.exception, ConfigError)
+    assert "finds 40 boxes in the 10 pictures" in str(sparse.exception)
+    assert "or about 12 more pictures like these" in str(sparse.exception)  # 3 more in each part
+
+
+# ---- what was chosen is judged by pictures that had no part in choosing
+
+
+def test_what_only_holds_on_the_pictures_that_chose_is_not_stored(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([Measured(99.0, "lucky"), Measured(97.0, "97 of 100 boxes match")])
+    monkeypatch.setattr(MatchedBoxes, "measure", lambda self, engine: next(looks))
+    result = quantize(described(tmp_path), images)
+    assert isinstance(result.exception, ParityFailed)
+    assert "matched is 97.0 on the pictures that had no part in choosing" in str(result.exception)
+    assert "(97 of 100 boxes match), and must be 98.0" in str(result.exception)
+    assert "matched %, choosing" in result.stdout
+    assert next(looks, None) is None, "the pictures that decide are asked once"
+    assert stored(tmp_path) == []
+
+
+def test_no_picture_calibrates_chooses_and_decides(images: Path, tmp_path: Path) -> None:
+    (wanted,) = named([str(described(tmp_path).path)], Settings(), None)
+    parts = parts_of(wanted, (64, 64), Asked([str(images)], None, None, (), 100, 0.0, 98.0))
+    assert isinstance(parts.choosing, MatchedBoxes)
+    assert isinstance(parts.deciding, MatchedBoxes)
+    lots = (parts.calibration, parts.choosing.pictures, parts.deciding.pictures)
+    assert [len(lot) for lot in lots] == [32, 16, 16]
+    assert len({picture.tobytes() for lot in lots for picture in lot}) == 64
+
+
+def test_the_interval_around_a_share_is_wilsons() -> None:
+    assert wilson(81, 263) == pytest.approx((25.53, 36.62), abs=0.01)  # Newcombe (1998), table I
+    assert wilson(15, 148) == pytest.approx((6.24, 16.05), abs=0.01)
+    assert wilson(29, 29) == pytest.approx((88.30, 100.0), abs=0.01)
+    assert wilson(0, 0) == (0.0, 100.0)
 
 
 # ---- labelled pictures
@@ -190,33 +232,47 @@ def label_file(folder: Path, frames: np.ndarray) -> Path:
 
 
 def test_labelled_pictures_judge_by_ap_and_others_calibrate(tmp_path: Path) -> None:
-    frames = pictures(40)
+    frames = pictures(72)
     folder = write_pictures(tmp_path / "images", frames)
     labels = label_file(tmp_path, frames)
     spec = described(tmp_path, OUTLIER)
     result = quantize(spec, folder, "onnxruntime", "--annotations", labels, "--where", "part=1", "--json")
     assert result.exit_code == 0, result.exception
     report = json.loads(result.stdout)
-    assert (report["figure"], report["judged_on"], report["calibration_pictures"]) == ("AP", "20 labelled pictures", 20)
-    assert report["before"] > 95
-    assert report["least"] == pytest.approx(report["before"] - 1)
-    assert report["notes"] == []
+    assert (report["figure"], report["calibration_pictures"], report["notes"]) == ("AP", 36, [])
+    for part in (report["choosing"], report["deciding"]):
+        assert part["judged_on"] == "18 labelled pictures"
+        assert part["before"] > 95
+        assert part["least"] == pytest.approx(part["before"] - 1)
+    assert report["after"] >= report["deciding"]["least"]
+    assert "AP on 18 pictures" in report["uncertainty"]
 
 
 def test_where_all_pictures_are_labelled_some_calibrate_and_are_not_judged(tmp_path: Path) -> None:
-    frames = pictures(60)
+    frames = pictures(64)
     folder = write_pictures(tmp_path / "images", frames)
     labels = label_file(tmp_path, frames)
     result = quantize(described(tmp_path), folder, "onnxruntime", "--annotations", labels, "--json")
     assert result.exit_code == 0, result.exception
     report = json.loads(result.stdout)
-    assert (report["judged_on"], report["calibration_pictures"]) == ("28 labelled pictures", 32)
+    judged = [report[part]["judged_on"] for part in ("choosing", "deciding")]
+    assert (judged, report["calibration_pictures"]) == (["16 labelled pictures"] * 2, 32)
     assert "32 labelled ones calibrate, and do not count" in report["notes"][0]
 
 
+def test_too_few_labelled_pictures_are_refused_with_how_many_more(tmp_path: Path) -> None:
+    frames = pictures(60)
+    folder = write_pictures(tmp_path / "images", frames)
+    labels = label_file(tmp_path, frames)
+    result = quantize(described(tmp_path), folder, "onnxruntime", "--annotations", labels)
+    assert isinstance(result.exception, ConfigError)
+    assert "28 labelled pictures are left to judge by, which is too few" in str(result.exception)
+    assert "give 4 more" in str(result.exception)
+
+
 def test_labels_of_something_else_judge_nothing(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "images", pictures(60))
-    labels = label_file(tmp_path, pictures(60, 99))
+    folder = write_pictures(tmp_path / "images", pictures(64))
+    labels = label_file(tmp_path, pictures(64, 99))
     result = quantize(described(tmp_path), folder, "onnxruntime", "--annotations", labels, "--max-ap-loss", 20)
     assert isinstance(result.exception, ConfigError)
     assert "are these labels for this model?" in str(result.exception)
@@ -292,7 +348,7 @@ def test_yolox_nano_keeps_its_decisions(shared: Path, tmp_path: Path, monkeypatc
     monkeypatch.setenv("FRAMELOOM_MIRROR", str(shared / "models"))
     photos = tmp_path / "photos"
     photos.mkdir()
-    for path in sorted((shared / "data" / "coco").rglob("*.jpg"))[:40]:
+    for path in sorted((shared / "data" / "coco").rglob("*.jpg"))[:64]:
         (photos / path.name).symlink_to(path)
     result = run("quantize", "yolox-nano", "--images", photos, "--backend", "openvino", "--min-matched", 80, "--json")
     assert result.exit_code == 0, result.exception

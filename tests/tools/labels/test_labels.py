@@ -122,6 +122,30 @@ def test_coco_labels_are_the_same_boxes_numbered_from_1(tmp_path: Path) -> None:
 # ---- YOLO
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"bbox": [0, 0, "x", 3]}, 'annotation 2 of image 1: bbox is [0, 0, "x", 3], not four finite numbers'),
+        ({"bbox": [0, 0, 3]}, "bbox is [0, 0, 3], not four"),
+        ({"bbox": [0, 0, float("nan"), 3]}, "bbox is [0, 0, NaN, 3], not four"),
+        ({"bbox": [0, 0, 10**400, 3]}, "not four finite numbers"),
+        ({"bbox": None}, "bbox is null, not four"),
+        ({"area": float("inf")}, "annotation 2 of image 1: area is Infinity, not a finite number"),
+        ({"segmentation": [[1, 2, None, 4]]}, "segmentation holds [1, 2, null, 4], not a list of finite numbers"),
+        ({"category_id": [1]}, "annotation 2: category_id is [1], not a whole number"),
+    ],
+)
+def test_a_wrong_value_of_coco_is_said_with_its_annotation(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    path = coco(tmp_path)
+    document = json.loads(path.read_text())
+    document["annotations"][1].update(change)
+    path.write_text(json.dumps(document))
+    with pytest.raises(ConfigError) as caught:
+        read_labels(path)
+    assert str(caught.value).startswith(f"{path}: annotation 2")
+    assert words in str(caught.value)
+
+
 def test_the_outline_of_an_object_becomes_its_box_and_stays_its_mask(yolo: Path) -> None:
     (yolo / "labels" / "val" / "a.txt").write_text("1 0.25 0.5 0.75 0.5 0.5 0.9")
     found = next(each for each in read_labels(yolo).annotations if each["image_id"] == 1)
@@ -172,11 +196,11 @@ def test_what_is_left_out_is_counted_and_named(yolo: Path) -> None:
         ("0 0.5 0.5 0.1 0.1 0.9", "6 numbers are no box"),
         ("cat 0.5 0.5 0.1 0.1", "'cat 0.5 0.5 0.1 0.1' are not numbers"),
         ("0 100 50 20 20", "100 is outside 0..1"),
-        ("0 0.5 nan 0.1 0.1", "nan is outside 0..1"),
+        ("0 0.5 nan 0.1 0.1", "has a value that is not finite"),
         ("0 0.5 0.5 -0.1 0.1", "-0.1 is outside 0..1"),
         ("2 0.5 0.5 0.1 0.1", "the class 2 has no name; names there are for 0..1"),
         ("1.5 0.5 0.5 0.1 0.1", "the class 1.5 is not a whole number"),
-        ("inf 0.5 0.5 0.1 0.1", "the class inf is not a whole number"),
+        ("inf 0.5 0.5 0.1 0.1", "has a value that is not finite"),
     ],
 )
 def test_a_wrong_line_of_yolo_is_said_with_file_and_number(yolo: Path, line: str, words: str) -> None:
@@ -247,6 +271,12 @@ def test_a_size_that_voc_does_not_say_is_the_picture_s(tmp_path: Path) -> None:
         ("<xml>\n</xml>", 1, "instead of <annotation>"),
         ("<annotation>\n<object><name>cat</name></object></annotation>", 2, "<object> has no <bndbox>"),
         ("<annotation>\n\n<object><bndbox><xmin>x</xmin></bndbox></object></annotation>", 3, "'x', not a number"),
+        (f"<annotation>\n{voc_object('cat', (5, 5, 9, 9)).replace('<xmin>6', '<xmin>nan')}</annotation>", 2, "'nan'"),
+        (
+            f"<annotation>\n{voc_object('cat', (5, 5, 9, 9)).replace('<xmax>14', '<xmax>1e999')}</annotation>",
+            2,
+            "'1e999'",
+        ),
         (f"<annotation>\n{voc_object('cat', (50, 5, -20, 5))}</annotation>", 2, "ends before it begins: 51, 6, 30"),
         (f"<annotation>\n{voc_object('', (5, 5, 5, 5))}</annotation>", 2, "<name> is empty"),
     ],
