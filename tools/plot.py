@@ -1,7 +1,4 @@
-"""A calibration as one picture: the ROC, the similarities, and how errors grow with the gallery.
-
-Drawn by matplotlib, which comes with the extra `eval` and is imported on use.
-"""
+"""A calibration as one picture: the ROC, the similarities, and how errors grow with the gallery."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ import numpy as np
 
 from pipeline.errors import ConfigError
 from pipeline.gallery.operating_point import percent
+from tools.figures import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.gallery.verification import Verification
 
 SAME, DIFFERENT, THRESHOLD = "tab:blue", "tab:orange", "tab:red"
-WIDTH_INCHES, HEIGHT_INCHES, DOTS_PER_INCH = 5.2, 4.4, 110
+WIDTH_INCHES, HEIGHT_INCHES = 5.2, 4.4
 BINS = 60
 BEYOND = 10
 """The growth of the gallery is drawn to so many times its size."""
@@ -55,22 +53,10 @@ def plot_calibration(
         panels.append((draw_growth, searches, identify))
     if not panels:
         raise ConfigError(f"nothing to draw in {path}: there are neither labelled pairs nor searches for strangers")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(
-            f"plots are drawn by matplotlib, which cannot be imported ({error}): pip install 'frameloom[eval]'"
-        ) from error
-    figure = Figure(figsize=(WIDTH_INCHES * len(panels), HEIGHT_INCHES), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure = new_figure(WIDTH_INCHES * len(panels), HEIGHT_INCHES, title)
     for number, (draw, *values) in enumerate(panels, start=1):
         draw(figure.add_subplot(1, len(panels), number), *values)
-    try:
-        figure.savefig(path, dpi=DOTS_PER_INCH, format="png")
-    except OSError as error:
-        raise ConfigError(f"the plot {path} cannot be written: {error.strerror or error}") from error
+    save_figure(figure, path)
 
 
 def draw_roc(axes: Axes, verification: Verification, verify: OperatingPoint | None) -> None:
