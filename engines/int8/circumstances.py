@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engines.cache.manifest import system
 
-VERSION = 1
+VERSION = 2
 """Of the recipe; raised whenever it makes another network: what was accepted of an older one is not used any more."""
 CPU_BACKENDS = ("openvino", "onnxruntime")
 ARITHMETIC = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512bw", "avx2", "asimddp")

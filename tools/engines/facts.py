@@ -55,7 +55,7 @@ def _of_quantisation(made: Quantisation) -> Facts:
     yield "speed", f"{made.int8_ms:.1f} ms, {made.int8_cpu_ms:.1f} of CPU time, when it was made"
     yield "", f"{made.float_precision}: {made.float_ms:.1f} ms, {made.float_cpu_ms:.1f} of CPU time"
     yield "calibrated on", f"{made.calibration_pictures} pictures, sha256 {made.calibration_sha256}"
-    yield "in int8", f"{made.layers} convolutions; depthwise ones never are ({made.depthwise})"
+    yield "in int8", f"{made.layers} convolutions; {made.depthwise} never are, such as depthwise ones"
     if made.in_float:
         worst = sorted(made.in_float.items(), key=lambda each: -each[1])
         each = ", ".join(f"{layer} {100 * loss:.2g} %" for layer, loss in worst)

@@ -354,6 +354,6 @@ def test_yolox_nano_keeps_its_decisions(shared: Path, tmp_path: Path, monkeypatc
     assert result.exit_code == 0, result.exception
     report = json.loads(result.stdout)
     assert report["attempts"][-1]["figure"] >= 80
-    assert report["depthwise"] == 30
+    assert report["depthwise"] == 30 + 1  # OpenVINO's first
     assert report["layers"] > 60
     assert report["int8_bytes"] < 0.5 * report["float_bytes"]
