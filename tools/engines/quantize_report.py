@@ -137,8 +137,8 @@ def _add_part(table: Table, name: str, part: Part, after: float | None) -> None:
 def _print_layers(report: Report, console: Console) -> None:
     say(
         f"{report.layers} convolutions in int8, {len(report.in_float)} left in float for what they do to decisions, "
-        f"{report.depthwise} always: depthwise ones (one range for channels that have nothing in common) and OpenVINO's "
-        "first"
+        f"{report.depthwise} always: depthwise ones (one range for channels that have nothing in common), and "
+        "OpenVINO's first"
     )
     if not report.in_float:
         return
