@@ -241,16 +241,25 @@ def _open_with(backend: Backend, spec: ModelSpec, options: EngineOptions, judge:
     if backend == "openvino":
         from engines.openvino import OpenVINOEngine
 
-        return OpenVINOEngine(spec, options)
+        return _as_accepted(OpenVINOEngine(spec, options), spec, options)
     if backend == "onnxruntime":
         from engines.onnxruntime import ONNXRuntimeEngine
 
-        return ONNXRuntimeEngine(spec, options)
+        return _as_accepted(ONNXRuntimeEngine(spec, options), spec, options)
     if backend in ("tensorrt", "tensorrt-rtx"):
         from engines.tensorrt.plans import open_tensorrt
 
         return open_tensorrt(backend, spec, options, judge)
     raise BackendUnavailable(f"unknown backend {backend!r}; choose one of {', '.join(get_args(Backend))}")
+
+
+def _as_accepted(engine: Engine, spec: ModelSpec, options: EngineOptions) -> Engine:
+    """Return an engine on a CPU; one in int8 only if it still says what it said when it was accepted."""
+    if engine.describe().precision == "int8":
+        from engines.int8.kept import check
+
+        check(engine, spec, options.input_size)
+    return engine
 
 
 def check_batch(batch: Batch, shape: tuple[int | None, int, int, int]) -> None:

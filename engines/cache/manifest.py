@@ -114,6 +114,8 @@ class Quantisation(BaseModel):
     float_cpu_ms: float
     int8_cpu_ms: float
     float_bytes: int
+    answers: dict[str, list[float]]
+    """What it said of known pictures when it was accepted; see `engines.int8.answers`."""
 
 
 class Manifest(Key):

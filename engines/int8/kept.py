@@ -15,7 +15,8 @@ import onnx
 
 from engines.cache.engine_cache import Cached, EngineCache
 from engines.cache.manifest import Key, Quantisation, key_of
-from engines.errors import BackendUnavailable, EngineStale
+from engines.errors import BackendUnavailable, EngineStale, ParityFailed
+from engines.int8.answers import CLOSE, answers_of, apart
 from engines.int8.circumstances import VERSION, machine, version_of
 from engines.tensorrt.recipe import Recipe
 
@@ -57,6 +58,24 @@ def accepted(spec: ModelSpec, backend: str, size: tuple[int, int] | None) -> onn
     if manifest.state != "verified" or manifest.quantisation is None:
         raise EngineStale(f"{found.entry.path.name} was not accepted, so it is not used; {again}")
     return onnx.load_from_string(found.entry.plan)
+
+
+def check(engine: Engine, spec: ModelSpec, size: tuple[int, int] | None) -> None:
+    """Close and refuse an engine that was made of an accepted network and does not say what it said then.
+
+    Raises:
+        ParityFailed: it says something else.
+    """
+    backend = engine.describe().backend
+    found = EngineCache().find(key_for(spec, backend, size)).entry
+    made = None if found is None else found.manifest.quantisation
+    error = apart(answers_of(spec, engine), {} if made is None else made.answers)
+    if not error <= CLOSE:
+        engine.close()
+        raise ParityFailed(
+            f"{spec.name} in int8, as {backend} has compiled it now, is {error:.0%} off what it said of the same "
+            f"pictures when it was accepted: start again, or judge it again: {command(spec, backend, size)}"
+        )
 
 
 def keep(

@@ -128,13 +128,13 @@ def harms_of(
 
 
 def _loss(ours: Outputs, theirs: Outputs, decide: Decide | None) -> float:
-    values = float(np.mean([_relative(ours[name], theirs[name]) for name in theirs]))
+    values = float(np.mean([relative_error(ours[name], theirs[name]) for name in theirs]))
     if decide is None:
         return values
     return decision_loss(decide(ours), decide(theirs)) + TENSORS_WEIGH * values
 
 
-def _relative(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
+def relative_error(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
     """Return the mean absolute error as a share of the mean absolute value; infinite where it is no number."""
     a, b = ours.astype(np.float64), theirs.astype(np.float64)
     with np.errstate(invalid="ignore"):

@@ -20,6 +20,7 @@ from engines.cache.engine_cache import EngineCache
 from engines.cache.manifest import Quantisation
 from engines.engine import EngineOptions, open_engine
 from engines.errors import ParityFailed
+from engines.int8.answers import Answers, answers_of
 from engines.int8.cpu import Calibrated
 from engines.int8.kept import keep, opened
 from engines.int8.search import PICTURES, Attempt, Harm, Progress, harms_of, search
@@ -92,10 +93,10 @@ def quantize(
             plain = prepare(wanted.spec, options.input_size)
             calibrated = Calibrated(plain, wanted.spec.input, parts.calibration, chosen)
             attempts = _search(wanted, options, parts.choosing, choosing, calibrated, parts.calibration, progress)
-            decision = None
+            decision, answers = None, {}
             if attempts[-1].accepted:
                 with closing(opened(wanted.spec, chosen, options, attempts[-1].network)) as engine:
-                    decision = parts.deciding.measure(engine)
+                    decision, answers = parts.deciding.measure(engine), answers_of(wanted.spec, engine)
     finally:
         floating.close()
     made = _report(
@@ -114,7 +115,12 @@ def quantize(
     if made.accepted:
         size = options.input_size
         stored = keep(
-            wanted.spec, chosen, size, attempts[-1].network, _quantisation(made, calibrated), time.monotonic() - began
+            wanted.spec,
+            chosen,
+            size,
+            attempts[-1].network,
+            _quantisation(made, calibrated, answers),
+            time.monotonic() - began,
         )
     console = Console(highlight=False)
     if json:
@@ -204,7 +210,7 @@ def _report(
     )
 
 
-def _quantisation(made: Report, calibrated: Calibrated) -> Quantisation:
+def _quantisation(made: Report, calibrated: Calibrated, answers: Answers) -> Quantisation:
     assert made.after is not None  # it was accepted
     return Quantisation(
         calibration_pictures=calibrated.pictures,
@@ -223,4 +229,5 @@ def _quantisation(made: Report, calibrated: Calibrated) -> Quantisation:
         float_cpu_ms=made.float_cpu_ms,
         int8_cpu_ms=made.int8_cpu_ms,
         float_bytes=made.float_bytes,
+        answers=answers,
     )

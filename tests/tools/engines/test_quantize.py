@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from engines.cache.manifest import Quantisation
 from engines.engine import EngineOptions, open_engine
 from engines.errors import BackendUnavailable, EngineBuildError, EngineStale, ModelError, ParityFailed
 from engines.int8 import circumstances, kept, search
+from engines.int8.cpu import Calibrated
 from engines.own_models import describe
+from engines.prepare import prepare
 from engines.spec import ModelSpec
 from engines.zoo import Zoo
 from engines.zoo_entry import Entry
@@ -314,6 +317,21 @@ def test_what_no_longer_fits_is_a_sentence_with_the_command(
         open_engine(spec, options)
     assert run("clean").exit_code == 0
     assert stored(tmp_path) == []
+
+
+def test_an_engine_that_says_something_else_than_when_it_was_accepted_is_refused(images: Path, tmp_path: Path) -> None:
+    """As one does that the backend compiles wrongly: here another network stands in the place of the accepted one."""
+    spec = described(tmp_path)
+    assert quantize(spec, images).exit_code == 0
+    (file,) = (tmp_path / "cache" / "engines").glob("*.json")
+    made = Quantisation.model_validate(json.loads(file.read_text())["quantisation"])
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = prepare(squares_detector(folder, OUTLIER), None)
+    calibrated = Calibrated(other, spec.input, [pictures(20)], "openvino")
+    kept.keep(spec, "openvino", None, calibrated.in_int8(calibrated.layers), made, 1.0)
+    with pytest.raises(ParityFailed, match=r"is \d+% off what it said .*: frameloom engines quantize"):
+        open_engine(spec, EngineOptions("openvino", "int8"))
 
 
 def test_auto_never_picks_int8_by_itself(images: Path, tmp_path: Path) -> None:
