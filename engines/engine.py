@@ -35,6 +35,11 @@ Batch = npt.NDArray[np.uint8]
 Outputs = dict[str, npt.NDArray[Any]]
 
 
+def shapes_of(outputs: Outputs) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each output by its name."""
+    return {name: array.shape for name, array in outputs.items()}
+
+
 class Pending(Protocol):
     """A request that has been started."""
 

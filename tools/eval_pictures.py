@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.engine import shapes_of
 from pipeline.capture.images import read_image
 from pipeline.errors import ConfigError
 from pipeline.infer.tiled_detector import TiledDetector
@@ -125,7 +126,7 @@ class PictureRun:
 
 def _class_count(detector: PictureDetector) -> int:
     outputs = detector.engine.infer(np.zeros((1, *detector.engine.input_size, 3), np.uint8))
-    return detector.head.class_count({name: array.shape for name, array in outputs.items()})
+    return detector.head.class_count(shapes_of(outputs))
 
 
 def _conventions(detector: PictureDetector, tiled: TiledDetector | None) -> str:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from engines import graph
-from engines.engine import EngineOptions, open_engine
+from engines.engine import EngineOptions, open_engine, shapes_of
 from engines.errors import EngineError, UnknownHead
 from engines.metadata import read_metadata
 from engines.trust.pictures import FOLDER
@@ -189,5 +189,5 @@ def _ran(recognition: Recognition, size: tuple[int, int] | None) -> Recognised:
     options = EngineOptions(backend="onnxruntime", precision="fp32", requests=1, input_size=size)
     with closing(open_engine(spec, options)) as engine:
         outputs = engine.infer(np.full((1, *engine.input_size, 3), spec.input.pad, np.uint8))
-        shapes = {name: array.shape for name, array in outputs.items()}
+        shapes = shapes_of(outputs)
         return Recognised(spec, recognition.assumptions, engine.input_size, shapes)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from engines.engine import shapes_of
 from engines.errors import ParityFailed
 from engines.trust.drift import DecisionDrift, Decisions, EncodingDrift, TensorDrift, count_mixed, match
 
@@ -265,7 +266,7 @@ def submitted(engine: Submits, batch: Batch) -> Outputs:
 
 def _check_layout(ours: Outputs, theirs: Outputs) -> None:
     """Refuse other names or shapes; the message shows only what differs."""
-    mine, file = ({name: array.shape for name, array in outputs.items()} for outputs in (ours, theirs))
+    mine, file = (shapes_of(outputs) for outputs in (ours, theirs))
     if mine != file:
         only = [sorted(first.items() - second.items()) for first, second in ((mine, file), (file, mine))]
         raise ParityFailed(f"the engine gives {only[0] or 'nothing more'}, its ONNX file {only[1] or 'nothing more'}")

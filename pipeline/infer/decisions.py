@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engines.engine import shapes_of
 from engines.trust.parity import Decide, Decisions
 from pipeline.postprocess import face_heads, heads
 from pipeline.postprocess.nms import nms
@@ -45,7 +46,7 @@ def _objects(spec: ModelSpec, size: tuple[int, int]) -> Decide:
 
 def _faces(spec: ModelSpec, size: tuple[int, int]) -> Decide:
     def decide(outputs: Outputs) -> Decisions:
-        head = face_heads.choose(spec.head, _shapes(outputs), size)
+        head = face_heads.choose(spec.head, shapes_of(outputs), size)
         found = head.decode(outputs, size, head.confidence)
         one_class = np.zeros(len(found), np.int32)
         if head.needs_nms:
@@ -54,7 +55,3 @@ def _faces(spec: ModelSpec, size: tuple[int, int]) -> Decide:
         return Decisions(found.boxes, found.scores, one_class)
 
     return decide
-
-
-def _shapes(outputs: Outputs) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in outputs.items()}

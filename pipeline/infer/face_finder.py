@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engines import graph
-from engines.engine import EngineInfo, EngineOptions, Pending, open_engine, usual_requests
+from engines.engine import EngineInfo, EngineOptions, Pending, open_engine, shapes_of, usual_requests
 from engines.errors import UnknownHead
 from engines.metadata import read_metadata
 from pipeline.faces import Faces
@@ -76,7 +76,7 @@ def recognise(spec: ModelSpec) -> ModelSpec:
     engine = open_engine(alone, options)
     try:
         outputs = engine.infer(np.zeros((1, *size, 3), np.uint8))
-        head = face_heads.choose(None, {name: array.shape for name, array in outputs.items()}, size)
+        head = face_heads.choose(None, shapes_of(outputs), size)
     finally:
         engine.close()
     return replace(spec, head=head.name, input=head.input)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.engine import Engine, Outputs, Pending
+from engines.engine import Engine, Outputs, Pending, shapes_of
 from pipeline.boxes import clip_boxes
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections
@@ -64,7 +64,7 @@ class PictureDetector:
         blank = np.full((1, *engine.input_size, 3), spec.input.pad, np.uint8)
         outputs = engine.infer(blank)  # also the warm-up: a first request is the slowest
         self.head: Head = heads.head_of(spec, outputs, engine.input_size)
-        takes_batches = self.head.takes_batches({name: array.shape for name, array in outputs.items()})
+        takes_batches = self.head.takes_batches(shapes_of(outputs))
         self.batch = engine.batch if takes_batches else 1
         """How many pictures a request should hold where so many wait."""
         self.labels = spec.labels

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engines.engine import EngineOptions, open_engine
+from engines.engine import EngineOptions, open_engine, shapes_of
 from engines.trust.pictures import cut_for
 from pipeline.postprocess.nms import nms
 
@@ -84,7 +84,7 @@ class Probe:
 
     def shapes(self, fed: InputSpec) -> Shapes:
         """Return the shapes of these outputs."""
-        return {name: array.shape for name, array in self.busiest(fed).items()}
+        return shapes_of(self.busiest(fed))
 
     def find(self, head: Head, fed: InputSpec) -> Objects:
         """Return what a head finds in the pictures."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from engines import graph
-from engines.engine import Engine, EngineOptions, Outputs, Pending, open_engine
+from engines.engine import Engine, EngineOptions, Outputs, Pending, open_engine, shapes_of
 from engines.errors import BackendUnavailable, EngineError, UnknownHead
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class SizedEngines(Generic[Reader]):
         try:
             blank = np.full((1, *engine.input_size, 3), self._spec.input.pad, np.uint8)
             outputs = engine.infer(blank)  # also the warm-up: a first request is the slowest
-            shapes = {name: array.shape for name, array in outputs.items()}
+            shapes = shapes_of(outputs)
             return SizedEngine(engine, self._make_reader(shapes, engine.input_size))
         except BaseException:
             engine.close()

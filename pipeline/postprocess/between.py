@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.frame import Detections
 from pipeline.masks import Masks
-from pipeline.postprocess.overlaps import overlaps
+from pipeline.postprocess.overlaps import iou_matrix
 
 if TYPE_CHECKING:
     from pipeline.arrays import FloatArray
@@ -69,8 +69,7 @@ def _speeds(before: Detections, now: Detections, gap_s: float) -> FloatArray:
 
 def _same(before: Detections, now: Detections) -> list[tuple[int, int]]:
     """Return which rows of two frames show the same thing: those that overlap most first, each row once."""
-    a, b = (np.asarray(each.boxes.T, np.float64) for each in (before, now))
-    overlap = overlaps(a[:, :, None], b[:, None, :])
+    overlap = iou_matrix(before.boxes, now.boxes)
     overlap[before.class_ids[:, None] != now.class_ids] = 0
     earlier, later = np.nonzero(overlap >= MIN_IOU)
     best_first = np.argsort(-overlap[earlier, later], kind="stable")

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from pipeline.arrays import FloatArray, IntArray
+from pipeline.postprocess.overlaps import iou_matrix
 
 
 @dataclass
@@ -57,16 +57,3 @@ class IouTracker:
             self._tracks.append(Track(self._last_number, boxes[column], time_s))
             numbers[column] = self._last_number
         return numbers
-
-
-def iou_matrix(first: npt.ArrayLike, second: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return the (N, M) intersection over union of (N, 4) and (M, 4) xyxy boxes; 0 for those without area."""
-    a, b = np.asarray(first, np.float64)[:, None], np.asarray(second, np.float64)[None]
-    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
-    union = _area(a) + _area(b) - shared
-    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
-
-
-def _area(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.asarray(np.prod(np.clip(boxes[..., 2:] - boxes[..., :2], 0, None), axis=-1))

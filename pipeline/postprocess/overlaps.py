@@ -44,6 +44,19 @@ def _distance(a: Doubles, b: Doubles) -> Any:
     return (dx * dx + dy * dy) / (across * across + down * down)
 
 
+def iou_matrix(first: npt.ArrayLike, second: npt.ArrayLike) -> Doubles:
+    """Return the (N, M) intersection over union of (N, 4) and (M, 4) xyxy boxes; 0 for those without area."""
+    a, b = np.asarray(first, np.float64)[:, None], np.asarray(second, np.float64)[None]
+    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
+    union = _area(a) + _area(b) - shared
+    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
+
+
+def _area(boxes: Doubles) -> Doubles:
+    return np.asarray(np.prod(np.clip(boxes[..., 2:] - boxes[..., :2], 0, None), axis=-1))
+
+
 def sound(corners: Doubles, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
     """Return the indices of boxes that can show something: finite, with an area, and a score above 0.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from engines.engine import shapes_of
 from engines.errors import UnknownHead
 from engines.spec import HeadOptions
 from pipeline.postprocess.heads.anchors import AnchorMaps
@@ -69,7 +70,7 @@ def head_of(spec: ModelSpec, outputs: Outputs, size: tuple[int, int]) -> Head:
     Raises:
         UnknownHead: the outputs are not what its spec says.
     """
-    shapes = {name: array.shape for name, array in outputs.items()}
+    shapes = shapes_of(outputs)
     return choose(spec.head, Seen(shapes, size), spec.head_options).head
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.engine import shapes_of
 from engines.spec import AnchorArithmetic, Anchors, HeadOptions, InputSpec, ScoreKind
 from pipeline.postprocess.heads.decoding import logit, pick, sigmoid
 from pipeline.postprocess.heads.evidence import is_for_boxes, scores_of
@@ -114,7 +115,7 @@ class AnchorMaps(Head):
 
     def decode(self, outputs: Outputs, size: tuple[int, int], confidence: float, *, multi_label: bool = False) -> Found:
         """Return the candidates; score = objectness x class score."""
-        shapes = {name: array.shape for name, array in outputs.items()}
+        shapes = shapes_of(outputs)
         maps = maps_of(shapes, size, self.options.anchors)
         found = [
             self._decode(each.grid(outputs), each.stride, np.array(anchors, np.float32), confidence, multi_label)

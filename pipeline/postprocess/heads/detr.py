@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engines.engine import shapes_of
 from engines.spec import HeadOptions, InputSpec
 from pipeline.arrays import FloatArray
 from pipeline.postprocess.cells import count
@@ -90,7 +91,7 @@ class DETRRaw(Head):
 
     def decode(self, outputs: Outputs, size: tuple[int, int], confidence: float, *, multi_label: bool = False) -> Found:
         """Return the queries that found something."""
-        names = _logits_and_boxes({name: array.shape for name, array in outputs.items()})
+        names = _logits_and_boxes(shapes_of(outputs))
         assert names is not None
         values, boxes = (outputs[name][0] for name in names)
         if self.options.scores == "probabilities":

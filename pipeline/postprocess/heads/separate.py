@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from engines.engine import shapes_of
 from engines.spec import HeadOptions
 from pipeline.postprocess.heads.decoding import corners
 from pipeline.postprocess.heads.evidence import unit_of
@@ -123,7 +124,7 @@ class SeparateOutputs(Head):
 
     def decode(self, outputs: Outputs, size: tuple[int, int], confidence: float, *, multi_label: bool = False) -> Found:
         """Return what the model found; classes that are none (the background, padding) are left out."""
-        roles = roles_of({name: array.shape for name, array in outputs.items()})
+        roles = roles_of(shapes_of(outputs))
         assert roles is not None
         boxes, scores, classes = roles.read(outputs)
         with np.errstate(invalid="ignore"):  # a broken model's NaN

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engines.engine import shapes_of
 from engines.spec import HeadOptions, InputSpec
 from pipeline.postprocess.heads.decoding import corners, pick
 from pipeline.postprocess.heads.evidence import order_of, scores_of, unit_of
@@ -136,7 +137,7 @@ class SSD(Head):
 
     def decode(self, outputs: Outputs, size: tuple[int, int], confidence: float, *, multi_label: bool = False) -> Found:
         """Return the candidates."""
-        names = _boxes_and_scores({name: array.shape for name, array in outputs.items()})
+        names = _boxes_and_scores(shapes_of(outputs))
         assert names is not None
         boxes, scores = outputs[names[0]].reshape(-1, 4), outputs[names[1]][0, :, self._first :]
         rows, best, class_ids = pick(scores, confidence, multi_label=multi_label)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
+from engines.engine import shapes_of
 from engines.spec import BoxOrder, HeadOptions, InputSpec
 from pipeline.postprocess.heads.decoding import corners, pick, with_usual
 from pipeline.postprocess.heads.evidence import has_objectness, scores_of, with_boxes
@@ -158,7 +159,7 @@ class YOLOv5Seg(YOLOSeg):
 
     def decode(self, outputs: Outputs, size: tuple[int, int], confidence: float, *, multi_label: bool = False) -> Found:
         """Return the candidates with their coefficients; score = objectness x class score."""
-        end = CLASSES + self.class_count({name: array.shape for name, array in outputs.items()})
+        end = CLASSES + self.class_count(shapes_of(outputs))
         rows = _candidates(outputs)
         rows = rows[np.flatnonzero(rows[:, OBJECTNESS] > confidence)]  # a score is never larger than its objectness
         scores = rows[:, OBJECTNESS, None] * rows[:, CLASSES:end]

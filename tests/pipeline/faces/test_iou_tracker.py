@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.arrays import FloatArray
-from pipeline.postprocess.iou_tracker import IouTracker, iou_matrix
+from pipeline.postprocess.iou_tracker import IouTracker
+from pipeline.postprocess.overlaps import iou_matrix
 
 
 def boxes(*lefts: float, size: float = 100) -> FloatArray:
