@@ -5,7 +5,7 @@ Whatever can be wrong with a request is found here, before a thread is started o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,15 +14,17 @@ from engines.zoo import Zoo
 from pipeline.assemble_detect import detection_load, detection_regions
 from pipeline.assemble_engine import engine_options, suited
 from pipeline.assemble_faces import face_stages
+from pipeline.assemble_follow import check_labels, following_stages, hiding, tracks
+from pipeline.assemble_sinks import is_watched, make_sinks
 from pipeline.capture import Source, make_source, source_names
 from pipeline.capture.options import LiveOptions, SourceOptions
 from pipeline.capture.step import in_step
-from pipeline.config.settings import LatencySettings, Settings, SinksSettings, SourceSettings
+from pipeline.config.input_settings import SourceSettings
+from pipeline.config.settings import LatencySettings, Settings
 from pipeline.errors import ConfigError
 from pipeline.governor import Governor, Objective
 from pipeline.mailbox import Policy
 from pipeline.runner import Runner
-from pipeline.sinks.sink import Sink
 from pipeline.sinks.trace import Trace
 from pipeline.stage import Stage
 
@@ -57,9 +59,20 @@ def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: P
     try:
         detectors = _detection(settings, sources, progress)
         faces = face_stages(settings, [source.info for source in sources], progress)
-        stages = _named_apart([*detectors, *faces, *extra_stages, *_rendering(settings)])
+        follow = following_stages(settings, [source.info for source in sources])
+        stages = _named_apart(
+            [
+                *detectors,
+                *follow.before_faces,
+                *faces,
+                *follow.after_faces,
+                *extra_stages,
+                *hiding(settings),
+                *_rendering(settings),
+            ]
+        )
         runner: Runner
-        sinks = make_sinks(settings.sinks, stop=lambda: runner.stop())
+        sinks = make_sinks(settings, lambda: runner)
         for sink in sinks:
             sink.check([source.info for source in sources])
         max_age_ms = settings.latency.max_age_ms
@@ -137,32 +150,6 @@ def find_model(model: str, input_size: tuple[int, int] | None, progress: Progres
     return recognise(Zoo.load().spec(model, task="detect", progress=progress), input_size)
 
 
-def make_sinks(settings: SinksSettings, stop: Callable[[], None]) -> list[Sink]:
-    """Make the sinks that are switched on; `stop` is what a key in the window calls."""
-    sinks: list[Sink] = []
-    if (record := settings.record) is not None:
-        from pipeline.sinks.recorder import Recorder, RecorderOptions
-        from pipeline.sinks.video import VideoOptions
-
-        video = VideoOptions(record.encoder, record.preset, record.crf)
-        sinks.append(Recorder(RecorderOptions(record.path, record.layout, record.segment_s, video)))
-    if settings.events is not None:
-        from pipeline.sinks.events import Events
-
-        sinks.append(Events(settings.events.path, settings.events.encodings, settings.events.masks))
-    if (frames := settings.frames) is not None:
-        from pipeline.sinks.pictures import PictureOptions, Pictures
-
-        sinks.append(Pictures(PictureOptions(frames.path, frames.format, frames.quality, frames.every)))
-    if settings.trace is not None:
-        sinks.append(Trace(settings.trace.path))
-    if settings.window is not None:
-        from pipeline.sinks.window import Window
-
-        sinks.append(Window(settings.window.title, stop))
-    return sinks
-
-
 def _detection(settings: Settings, sources: Sequence[Source], progress: Progress | None) -> list[Detector]:
     detect = settings.detect
     if not detect.enabled:
@@ -172,12 +159,13 @@ def _detection(settings: Settings, sources: Sequence[Source], progress: Progress
 
     where = detection_regions(settings, sources)
     spec = find_model(detect.model, detect.input_size, progress)
+    check_labels(settings, spec)
     engine = engine_options(settings.engine, detect.input_size)
     if detect.tiles is None:  # else a frame is many requests
         engine = suited(engine, [source.info for source in sources])
     smaller = smaller_model(settings, spec, engine, progress)
     options = DetectorOptions(
-        confidence=detect.confidence,
+        confidence=min(detect.confidence, settings.track.low_confidence) if tracks(settings) else detect.confidence,
         iou=detect.iou,
         nms=detect.nms,
         classes=detect.classes,
@@ -233,9 +221,8 @@ def _governor(latency: LatencySettings, detectors: Sequence[Detector]) -> Govern
 
 def _rendering(settings: Settings) -> list[Stage]:
     """Render only where somebody looks: a run that only writes events draws nothing."""
-    render, sinks = settings.render, settings.sinks
-    watched = sinks.record or sinks.window or sinks.frames
-    if not render.enabled or not watched:
+    render = settings.render
+    if not render.enabled or not is_watched(settings):
         return []
     from pipeline.render.renderer import Renderer, RenderOptions
 

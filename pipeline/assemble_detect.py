@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from engines.engine import EngineOptions
     from engines.spec import ModelSpec
     from pipeline.capture import Source
-    from pipeline.config.settings import DetectSettings, Settings
+    from pipeline.config.find_settings import DetectSettings
+    from pipeline.config.settings import Settings
     from pipeline.infer.detector import Load, Where
 
 

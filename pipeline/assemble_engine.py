@@ -11,7 +11,7 @@ from engines.engine import EngineOptions
 
 if TYPE_CHECKING:
     from pipeline.capture.source import SourceInfo
-    from pipeline.config.settings import EngineSettings
+    from pipeline.config.input_settings import EngineSettings
 
 
 def engine_options(settings: EngineSettings, input_size: tuple[int, int] | None = None) -> EngineOptions:

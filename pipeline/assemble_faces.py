@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from engines.zoo import Zoo
 from pipeline.assemble_engine import engine_options, suited
-from pipeline.config.settings import FacesSettings, Settings
+from pipeline.config.find_settings import FacesSettings
+from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError, GalleryError
 
 if TYPE_CHECKING:

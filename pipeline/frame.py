@@ -6,7 +6,9 @@ Boxes are xyxy in frame pixels everywhere inside (edges, not pixel centres: a bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +20,23 @@ from pipeline.boxes import clip_boxes
 from pipeline.faces import Faces
 from pipeline.masks import Masks
 from pipeline.picture import Picture, Planes
+from pipeline.zones import ZoneState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+UNTRACKED = -1
+"""Stands for the number of a track that has none yet."""
 
 
 @dataclass(slots=True, eq=False)
 class Detections:
     """What was detected in one frame, as a struct of arrays that indexes like numpy.
 
-    Always sorted by descending score; `clip` keeps boxes inside the frame. Source: the idea of one struct that all
-    tools share is supervision's.
+    Always sorted by descending score; `clip` keeps boxes inside the frame. A stage adds what it knows: the model masks
+    and keypoints, the tracker track ids and velocities, a recognised face a name. Source: the idea of one struct that
+    all tools share is supervision's.
     """
 
     boxes: FloatArray
@@ -38,11 +46,17 @@ class Detections:
     class_ids: IntArray
     """(N,) int32, an index into the model's labels."""
     track_ids: IntArray | None = None
-    """(N,) int32, unique per source; None where nothing tracks."""
+    """(N,) int32, unique per source; `UNTRACKED` where an object has no number yet; None where nothing tracks."""
     masks: Masks | None = None
     """N, each a crop of the frame; (N, H, W) bool is taken, too. None where the model gives no masks."""
     keypoints: FloatArray | None = None
     """(N, K, 3) float32: x and y in frame pixels, which may lie outside, and score; None where there are none."""
+    velocities: FloatArray | None = None
+    """(N, 2) float32, x and y in pixels per second of media time; NaN where not known; None where nothing tracks."""
+    speeds_m_s: FloatArray | None = None
+    """(N,) float32, metres per second on the ground; NaN where not known; None where the source has no `ground`."""
+    names: tuple[str | None, ...] | None = None
+    """(N,) who it is, from a face seen on it; None: nobody known, or nobody recognises."""
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, np.float32)
@@ -56,18 +70,20 @@ class Detections:
         self.keypoints = None if self.keypoints is None else np.asarray(self.keypoints, np.float32)
         if self.keypoints is not None and (self.keypoints.ndim != 3 or self.keypoints.shape[2] != 3):
             raise ValueError(f"keypoints must be (N, K, 3), not {self.keypoints.shape}")
-        for name in ("scores", "class_ids", "track_ids", "masks", "keypoints"):
+        for name in PER_DETECTION:
             values = getattr(self, name)
             if values is not None and len(values) != len(self.boxes):
                 raise ValueError(f"{len(self.boxes)} boxes but {len(values)} {name}")
         if not np.all(self.scores[:-1] >= self.scores[1:]):  # also where one is NaN: those come last
-            self._reorder(np.argsort(-self.scores, kind="stable"))
+            self._take(np.argsort(-self.scores, kind="stable"))
 
-    def _reorder(self, order: npt.NDArray[np.intp]) -> None:
-        self.boxes, self.scores, self.class_ids = self.boxes[order], self.scores[order], self.class_ids[order]
-        self.track_ids = None if self.track_ids is None else self.track_ids[order]
-        self.masks = None if self.masks is None else self.masks[order]
-        self.keypoints = None if self.keypoints is None else self.keypoints[order]
+    def _take(self, rows: npt.NDArray[np.intp]) -> None:
+        for name in PER_DETECTION:
+            values = getattr(self, name)
+            if isinstance(values, tuple):
+                setattr(self, name, tuple(values[row] for row in rows))
+            elif values is not None:
+                setattr(self, name, values[rows])
 
     @classmethod
     def empty(cls) -> Detections:
@@ -80,37 +96,22 @@ class Detections:
         filled = [part for part in parts if len(part)]
         if not filled:
             return cls.empty()
-        tracks = [part.track_ids for part in filled if part.track_ids is not None]
-        masks = [part.masks for part in filled if part.masks is not None]
-        keypoints = [part.keypoints for part in filled if part.keypoints is not None]
-        return cls(
-            np.concatenate([part.boxes for part in filled]),
-            np.concatenate([part.scores for part in filled]),
-            np.concatenate([part.class_ids for part in filled]),
-            np.concatenate(tracks) if len(tracks) == len(filled) else None,
-            Masks.concatenate(masks) if len(masks) == len(filled) else None,
-            np.concatenate(keypoints) if len(keypoints) == len(filled) else None,
-        )
+        return cls(*(_joined([getattr(part, name) for part in filled]) for name in PER_DETECTION))
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __getitem__(self, index: Index) -> Detections:
         """Select by integer, slice, boolean mask or integer array; the result is sorted by score."""
-        rows = np.atleast_1d(np.arange(len(self))[index])
-        return Detections(
-            self.boxes[rows],
-            self.scores[rows],
-            self.class_ids[rows],
-            None if self.track_ids is None else self.track_ids[rows],
-            None if self.masks is None else self.masks[rows],
-            None if self.keypoints is None else self.keypoints[rows],
-        )
+        selected = copy(self)
+        selected._take(np.atleast_1d(np.arange(len(self))[index]))
+        selected.__post_init__()
+        return selected
 
     def clip(self, width: int, height: int) -> Detections:
         """Cut boxes at the frame's edges; those with nothing left inside are removed. Masks are inside already."""
         boxes, inside = clip_boxes(self.boxes, width, height)
-        clipped = Detections(boxes, self.scores, self.class_ids, self.track_ids, self.masks, self.keypoints)
+        clipped = replace(self, boxes=boxes)
         return clipped if inside.all() else clipped[inside]
 
     def to_supervision(self) -> Any:
@@ -131,6 +132,21 @@ class Detections:
             mask=None if self.masks is None else self.masks.dense(),
             data={} if self.keypoints is None else {"keypoints": self.keypoints},
         )
+
+
+PER_DETECTION = tuple(each.name for each in fields(Detections))
+"""What has an entry for each object."""
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Join one field of several; None where a part lacks it."""
+    if any(part is None for part in parts):
+        return None
+    if isinstance(parts[0], Masks):
+        return Masks.concatenate(parts)
+    if isinstance(parts[0], tuple):
+        return tuple(chain.from_iterable(parts))
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +182,10 @@ class Frame:
     """Names of `detections.class_ids`."""
     faces: Faces | None = None
     """None where nothing looks for faces."""
+    zones: tuple[ZoneState, ...] = ()
+    """Of its source, as of this frame."""
+    hidden: FloatArray | None = None
+    """(N, 4) float32 xyxy: which parts of `picture` were made unrecognisable; None where nothing is to be."""
     rendered: Picture | None = None
     """The annotated picture, where rendering is on."""
     events: list[dict[str, Any]] = field(default_factory=list)

@@ -215,6 +215,12 @@ class Runner:
             box.put(state)
 
     @property
+    def is_ready(self) -> bool:
+        """Whether every stage and sink can take frames, and nobody has asked for the end."""
+        with self._changed:
+            return self.started and not self._starting and not self._stopping
+
+    @property
     def _stopping(self) -> bool:
         return self._stopping_since is not None
 
@@ -401,9 +407,14 @@ class Runner:
             "stages": {name: times.wall.percentiles() for name, times in self.stage_times().items()},
             "waits": {name: times.waits.percentiles() for name, times in self.stage_times().items()},
             "sources": self.ledger.counts(),
-            "sink_drops": dict(self.sink_drops),
+            "sink_drops": self._dropped_by_sinks(),
             "abandoned": self.abandoned,
         }
+
+    def _dropped_by_sinks(self) -> dict[str, int]:
+        """Count what each sink did not get, or has given up."""
+        with self._changed:
+            return dict(self.sink_drops + Counter({sink.name: sink.dropped for sink in self.sinks}))
 
     def stage_times(self) -> dict[str, StageTimes]:
         """Return the times of each station, in the order of a frame."""
@@ -422,8 +433,9 @@ class Runner:
         return [path for sink in self.sinks for path in sink.files]
 
     def remarks(self) -> list[str]:
-        """Return what the sources have to say after their end."""
-        return [remark for source in self.sources if (remark := source.remark())]
+        """Return what sources and sinks have to say after their end."""
+        said = [*(source.remark() for source in self.sources), *(sink.remark() for sink in self.sinks)]
+        return [remark for remark in said if remark]
 
 
 def _policy(source: Source, policies: Mapping[str, Policy]) -> Policy:

@@ -12,7 +12,7 @@ import typer
 from engines.engine import EngineOptions
 from pipeline.arrays import FloatArray
 from pipeline.assemble_faces import encoder_name
-from pipeline.config.settings import FacesSettings
+from pipeline.config.find_settings import FacesSettings
 from pipeline.errors import ConfigError, GalleryError
 from pipeline.gallery.known import id_of
 from pipeline.gallery.matcher import Matcher

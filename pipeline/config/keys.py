@@ -8,7 +8,8 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from pipeline.config.settings import Section, Settings
+from pipeline.config.section import Section
+from pipeline.config.settings import Settings
 
 Key = tuple[str | int, ...]
 """The way from the whole to one value, () being the whole."""
@@ -22,7 +23,7 @@ def section_at(key: Key) -> type[Section] | None:
             annotation = get_args(annotation)[0] if get_origin(annotation) is tuple else None
         else:
             section = _section(annotation)
-            field = section.model_fields.get(part) if section else None
+            field = section.keys().get(str(part)) if section else None
             annotation = field.annotation if field else None
     return _section(annotation)
 
@@ -37,8 +38,8 @@ def _section(annotation: Any) -> type[Section] | None:
 
 def leaves(section: Section, at: Key = ()) -> Iterator[tuple[Key, object, FieldInfo]]:
     """Every single setting with its key, its value and its description."""
-    for name, field in type(section).model_fields.items():
-        value, key = getattr(section, name), (*at, name)
+    for name, field in type(section).keys().items():
+        value, key = section.at(name), (*at, name)
         if isinstance(value, Section):
             yield from leaves(value, key)
         elif isinstance(value, tuple) and value and isinstance(value[0], Section):

@@ -20,7 +20,8 @@ from pipeline.config.keys import Key, dotted, leaves, section_at
 from pipeline.config.positions import BadYaml, Document, read_yaml, split_lines
 from pipeline.config.problems import Origin, Problem, report, shown
 from pipeline.config.reasons import problem_of
-from pipeline.config.settings import Section, Settings
+from pipeline.config.section import Section
+from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError
 
 MAX_BYTES = 1_000_000

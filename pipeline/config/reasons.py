@@ -17,7 +17,8 @@ from pydantic_core import ErrorDetails
 
 from pipeline.config.keys import Key, dotted, leaves, section_at
 from pipeline.config.problems import Origin, Problem, shown
-from pipeline.config.settings import Section, Settings
+from pipeline.config.section import Section
+from pipeline.config.settings import Settings
 
 _SHOWN = 60  # characters of a long value that are shown
 
@@ -39,7 +40,7 @@ def problem_of(details: ErrorDetails, origins: Mapping[Key, Origin]) -> Problem:
 def _unknown_key(key: Key) -> str:
     *parents, name = key
     section = section_at(tuple(parents))
-    names = list(section.model_fields) if section else []
+    names = list(section.keys()) if section else []
     text = f"unknown key {str(name)!r}" + (f" in {dotted(tuple(parents))}" if parents else "")
     if near := nearest(name, names):
         return f"{text}; did you mean {near!r}?"
@@ -87,7 +88,7 @@ def _reason(details: ErrorDetails) -> str:
     """What is wrong with a value, to be read after the value."""
     kind, key, value = details["type"], details["loc"], details["input"]
     if kind == "model_type" and (section := section_at(key)):
-        return f"is not a mapping [{', '.join(section.model_fields)}]"
+        return f"is not a mapping [{', '.join(section.keys())}]"
     if kind == "tuple_type" and "anyOf" in _property(key):
         return f"is none of these {_wanted(key)}"
     if kind in _NOUNS:

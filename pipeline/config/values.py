@@ -72,16 +72,22 @@ def _mp4(path: Path) -> Path:
     return path
 
 
+def _json(path: Path) -> Path:
+    if path.suffix.lower() != ".json":
+        raise wrong("must end in .json")
+    return path
+
+
 def _folder(path: Path) -> Path:
     if os.path.isfile(path):
         raise wrong("is a file: name a folder")
     return path
 
 
-def _later(enabled: bool) -> bool:
-    if enabled:
-        raise wrong("is not available in this version")
-    return enabled
+def _event(name: str) -> str:
+    if not re.fullmatch(r"[\w-]+(\.([\w-]+|\*))?|\*", name):
+        raise wrong("names no event: write one such as zone.enter, or all of a kind such as zone.*")
+    return name
 
 
 def _option(text: str) -> str:
@@ -114,8 +120,8 @@ Address = Annotated[int | str, BeforeValidator(_address)]
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(_no_folder), BeforeValidator(_file)]
 FolderPath = Annotated[Path, Field(strict=False), AfterValidator(_folder), BeforeValidator(_file)]
 VideoPath = Annotated[FilePath, AfterValidator(_mp4)]
+JsonPath = Annotated[FilePath, AfterValidator(_json)]
 
-NotYet = Annotated[bool, AfterValidator(_later)]
 Rotation = Annotated[Literal["auto", 0, 90, 180, 270], BeforeValidator(_no_bool)]
 X264Preset = Literal[
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
@@ -132,6 +138,17 @@ Options = Annotated[
     BeforeValidator(_texts, json_schema_input_type=Text | list[Text]),
 ]
 """A list of NAME=VALUE."""
+
+EventName = Annotated[str, AfterValidator(_event)]
+"""What an event is called, `zone.enter`; `zone.*` and `*` stand for several."""
+
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+Point = Annotated[tuple[_Number, _Number], Field(strict=False)]
+"""x and y."""
+
+_GroundPoint = Annotated[tuple[_Number, _Number, _Number, _Number], Field(strict=False)]
+Ground = Annotated[tuple[_GroundPoint, ...], Field(strict=False, min_length=4)]
+"""x and y in the picture, and the same place on the ground in metres, four times or more."""
 
 _Place = Annotated[int, Field(ge=0)]
 _Length = Annotated[int, Field(ge=1)]

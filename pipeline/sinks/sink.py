@@ -55,3 +55,12 @@ class Sink:
     def files(self) -> list[Path]:
         """The files written, for the summary on the terminal."""
         return []
+
+    @property
+    def dropped(self) -> int:
+        """What it has given up of what it took: events that a full spool or a dead receiver cost."""
+        return 0
+
+    def remark(self) -> str | None:
+        """Return, after the end, what the user should know (12 events wait for the broker); None: all is well."""
+        return None

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.assemble import make_sinks, open_sources
+from pipeline.assemble import open_sources
+from pipeline.assemble_sinks import make_sinks
 from pipeline.capture.live.source import NEXT
 from pipeline.capture.source import SourceState
 from pipeline.config.load import Override, load_settings
@@ -150,7 +151,7 @@ def running(
     values["sources"] = [{"name": "cam"} | dict(source) for source in sources]
     loaded = load_settings(None, [Override(key, value, key) for key, value in values.items()]).settings
     opened, witness = open_sources(loaded), Witness()
-    all_sinks = [witness, *sinks, *make_sinks(loaded.sinks, lambda: None)]
+    all_sinks = [witness, *sinks, *make_sinks(loaded, lambda: runner)]
     for sink in all_sinks:
         sink.check([source.info for source in opened])
     runner = Runner(opened, stages, all_sinks, policies=policies)

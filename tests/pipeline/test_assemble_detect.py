@@ -12,8 +12,9 @@ import pytest
 from pipeline.assemble import assemble
 from pipeline.assemble_detect import detection_load, detection_regions
 from pipeline.capture.source import Damaged
+from pipeline.config.find_settings import DetectSettings
 from pipeline.config.load import Override, load_settings
-from pipeline.config.settings import DetectSettings, Settings
+from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError
 from pipeline.frame import Frame
 from pipeline.infer.detector import Detector, Load, Where

@@ -7,7 +7,7 @@ from typing import Any
 
 from engines.engine import EngineOptions
 from pipeline.assemble_engine import engine_options
-from pipeline.config.settings import EngineSettings
+from pipeline.config.input_settings import EngineSettings
 
 
 def test_every_key_reaches_the_engine() -> None:

@@ -18,7 +18,7 @@ from engines.zoo import Zoo
 from pipeline.arrays import FloatArray
 from pipeline.assemble import find_model
 from pipeline.assemble_faces import find_encoder
-from pipeline.config.settings import FacesSettings
+from pipeline.config.find_settings import FacesSettings
 from pipeline.errors import ConfigError, GalleryError
 from pipeline.gallery.operating_point import OperatingPoint
 from pipeline.gallery.records import EmbedderId, Encoding

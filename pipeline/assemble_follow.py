@@ -1,0 +1,89 @@
+"""Settings -> the stages that make something of what was found: tracks, people, zones, and what hides people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engines.spec import ModelSpec
+    from pipeline.capture.source import SourceInfo
+    from pipeline.config.settings import Settings
+    from pipeline.stage import Stage
+
+PERSON = "person"
+
+
+class Following(NamedTuple):
+    """Stages, in the order of a frame, around those of faces."""
+
+    before_faces: list[Stage]
+    after_faces: list[Stage]
+
+
+def tracks(settings: Settings) -> bool:
+    """Whether objects are followed: where that is asked for, or needed and not refused.
+
+    Raises:
+        ConfigError: it is needed and refused, or nothing is detected that could be followed.
+    """
+    needed_by = "zones" if settings.zones else "sinks.mot" if settings.sinks.mot else None
+    if settings.track.enabled is False:
+        if needed_by:
+            raise ConfigError(f"{needed_by}: needs tracks, which are off (track.enabled)")
+        return False
+    wanted = needed_by or ("track.enabled" if settings.track.enabled else None)
+    if wanted and not settings.detect.enabled:
+        raise ConfigError(f"{wanted}: needs detection, which is off (detect.enabled)")
+    return wanted is not None
+
+
+def following_stages(settings: Settings, sources: Sequence[SourceInfo]) -> Following:
+    """Return the stages of tracks, people and zones, as far as the settings ask for them.
+
+    Raises:
+        ConfigError: a zone that cannot be, or that needs what is off.
+    """
+    before: list[Stage] = []
+    after: list[Stage] = []
+    if tracks(settings):
+        from pipeline.postprocess.track import Track
+
+        before.append(Track(settings.track, settings.detect.confidence, settings.detect.between))
+    if settings.faces.gallery is not None:
+        from pipeline.postprocess.people import People
+
+        after.append(People(settings.faces))
+    if settings.zones:
+        from pipeline.postprocess.zones.stage import WatchZones
+
+        grounds = {info.name: each.ground for info, each in zip(sources, settings.sources, strict=True) if each.ground}
+        after.append(WatchZones(settings.zones, grounds, sources))
+    return Following(before, after)
+
+
+def hiding(settings: Settings) -> list[Stage]:
+    """Return the stage that hides people, where that is asked for."""
+    if not settings.blur.enabled:
+        return []
+    from pipeline.render.blur import Blur
+
+    return [Blur(settings.blur)]
+
+
+def check_labels(settings: Settings, spec: ModelSpec) -> None:
+    """Refuse what names classes that the model has not, or that are left out.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    shown = settings.detect.classes or spec.labels
+    hides_persons = settings.blur.enabled and settings.blur.what != "faces"
+    if hides_persons and PERSON not in shown:
+        raise ConfigError(f"blur.what: {settings.blur.what} needs the class {PERSON!r}, which is not detected here")
+    for zone in settings.zones:
+        for name in zone.classes:
+            if name not in shown:
+                raise ConfigError(f"zones: {zone.name} counts {name!r}, which is not among the classes detected here")

@@ -1,0 +1,47 @@
+"""Section: a mapping of the configuration, frozen and strict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+
+class Section(BaseModel):
+    """A mapping in the configuration; left empty, it has its defaults.
+
+    `shorthand` names the key that a bare value stands for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    shorthand: ClassVar[str | None] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: object) -> object:
+        if value is None:
+            return {}
+        if cls.shorthand and not isinstance(value, Mapping | Section):
+            return {cls.shorthand: value}
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Say in the schema, too, that a bare value is accepted."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        return {"anyOf": [schema["properties"][cls.shorthand], schema]} if cls.shorthand else schema
+
+    @classmethod
+    def keys(cls) -> dict[str, FieldInfo]:
+        """Return the fields by what they are called in a file: one whose name Python keeps to itself has an alias."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
+
+    def at(self, key: str) -> object:
+        """Return the value of a key, as a file calls it."""
+        return getattr(
+            self, next(name for name, field in type(self).model_fields.items() if key in (field.alias, name))
+        )
