@@ -59,7 +59,7 @@ def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: P
     try:
         detectors = _detection(settings, sources, progress)
         faces = face_stages(settings, [source.info for source in sources], progress)
-        follow = following_stages(settings, [source.info for source in sources])
+        follow = following_stages(settings, [source.info for source in sources], faces)
         stages = _named_apart(
             [
                 *detectors,
@@ -172,7 +172,10 @@ def _detection(settings: Settings, sources: Sequence[Source], progress: Progress
         class_agnostic=detect.class_agnostic,
         max_detections=detect.max_detections,
     )
-    return [Detector(spec, engine, options, detection_load(detect, smaller), where)]
+    load = detection_load(detect, smaller)
+    if tracks(settings):  # which move the boxes themselves
+        load = replace(load, between="hold")
+    return [Detector(spec, engine, options, load, where)]
 
 
 def smaller_model(

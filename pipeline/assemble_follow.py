@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import ConfigError
+from pipeline.postprocess.persons import PERSON
 
 if TYPE_CHECKING:
     from engines.spec import ModelSpec
     from pipeline.capture.source import SourceInfo
     from pipeline.config.settings import Settings
+    from pipeline.postprocess.tracker import TrackerOptions
     from pipeline.stage import Stage
-
-PERSON = "person"
 
 
 class Following(NamedTuple):
@@ -30,18 +30,44 @@ def tracks(settings: Settings) -> bool:
         ConfigError: it is needed and refused, or nothing is detected that could be followed.
     """
     needed_by = "zones" if settings.zones else "sinks.mot" if settings.sinks.mot else None
-    if settings.track.enabled is False:
-        if needed_by:
-            raise ConfigError(f"{needed_by}: needs tracks, which are off (track.enabled)")
-        return False
+    if settings.track.enabled is False and needed_by:
+        raise ConfigError(f"{needed_by}: needs tracks, which are off (track.enabled)")
     wanted = needed_by or ("track.enabled" if settings.track.enabled else None)
     if wanted and not settings.detect.enabled:
         raise ConfigError(f"{wanted}: needs detection, which is off (detect.enabled)")
-    return wanted is not None
+    names_bodies = settings.track.enabled is None and settings.detect.enabled and _recognises(settings)
+    return wanted is not None or names_bodies
 
 
-def following_stages(settings: Settings, sources: Sequence[SourceInfo]) -> Following:
+def _recognises(settings: Settings) -> bool:
+    return settings.faces.on and settings.faces.gallery is not None
+
+
+def tracker_options(settings: Settings) -> TrackerOptions:
+    """Return how objects are followed."""
+    from pipeline.postprocess.tracker import TrackerOptions, make_appearance
+
+    track = settings.track
+    return TrackerOptions(
+        high=settings.detect.confidence,
+        low=track.low_confidence,
+        start=track.start_confidence,
+        min_iou=track.min_iou,
+        confirm_frames=track.confirm_frames,
+        max_gap_s=track.max_gap_s,
+        class_agnostic=track.class_agnostic,
+        camera_motion=track.camera_motion,
+        appearance=None if track.appearance is None else make_appearance(track.appearance),
+    )
+
+
+def following_stages(settings: Settings, sources: Sequence[SourceInfo], faces: Sequence[Stage]) -> Following:
     """Return the stages of tracks, people and zones, as far as the settings ask for them.
+
+    Args:
+        settings: of the run.
+        sources: opened.
+        faces: the stages of faces.
 
     Raises:
         ConfigError: a zone that cannot be, or that needs what is off.
@@ -51,11 +77,16 @@ def following_stages(settings: Settings, sources: Sequence[SourceInfo]) -> Follo
     if tracks(settings):
         from pipeline.postprocess.track import Track
 
-        before.append(Track(settings.track, settings.detect.confidence, settings.detect.between))
-    if settings.faces.gallery is not None:
+        before.append(Track(tracker_options(settings), settings.detect.between))
+    if _recognises(settings):
+        from pipeline.infer.face_stages import RecogniseFaces
+        from pipeline.postprocess.attendance import AttendanceOptions
         from pipeline.postprocess.people import People
 
-        after.append(People(settings.faces))
+        when = settings.faces
+        options = AttendanceOptions(when.left_after_s, when.unknown_after_s, when.event_every_s)
+        recognise = next(stage for stage in faces if isinstance(stage, RecogniseFaces))
+        after.append(People(options, recognise.knows))
     if settings.zones:
         from pipeline.postprocess.zones.stage import WatchZones
 

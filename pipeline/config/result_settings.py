@@ -14,7 +14,9 @@ from pipeline.config.values import EventName, FilePath, FolderPath, Point, Text,
 class TrackSettings(Section):
     """Following objects from frame to frame."""
 
-    enabled: bool | None = Field(default=None, description="Follow objects (null: where zones or a sink need it).")
+    enabled: bool | None = Field(
+        default=None, description="Follow objects (null: where zones, sinks.mot or recognised faces need it)."
+    )
     low_confidence: float = Field(
         default=0.1, ge=0, le=1, description="Boxes down to this score continue a track, but begin none."
     )

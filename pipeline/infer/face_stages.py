@@ -22,6 +22,7 @@ from pipeline.infer.face_finder import Search as Finding
 from pipeline.infer.face_quality import measure
 from pipeline.postprocess.identity import Identities
 from pipeline.postprocess.iou_tracker import IouTracker
+from pipeline.postprocess.persons import person_rows
 from pipeline.stage import AsyncStage
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pipeline.arrays import FloatArray
     from pipeline.gallery.known import KnownPeople, People
 
-PERSON = "person"
 LIKELY_SIZE = (720, 1280)
 """Height and width of frames of a source that does not say."""
 
@@ -121,12 +121,10 @@ class FindFaces(AsyncStage[Finding]):
 
 def _persons(frame: Frame) -> FloatArray | None:
     """Return the xyxy box around all persons of a frame; None where there are none."""
-    detections = frame.detections
-    if detections is None or PERSON not in frame.labels:
+    rows = person_rows(frame)
+    if frame.detections is None or not len(rows):
         return None
-    boxes = detections.boxes[detections.class_ids == frame.labels.index(PERSON)]
-    if not len(boxes):
-        return None
+    boxes = frame.detections.boxes[rows]
     return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
 
 
@@ -273,6 +271,10 @@ class RecogniseFaces(AsyncStage[Recognition]):
         if source not in self._identities:
             self._identities[source] = Identities(self.embedder.encoder.verify_threshold)
         return self._identities[source]
+
+    def knows(self, name: str) -> bool:
+        """Return whether a person is in the gallery now; from any thread."""
+        return self._people is not None and name in self._people.now.names
 
     def end(self, source: str) -> None:
         """Forget the source."""

@@ -1,0 +1,68 @@
+"""Track: the stage that gives detections their numbers, one tracker per source.
+
+It comes right after detection, which hands on weak boxes too (`track.low_confidence`): they continue a track that would
+end otherwise, and whatever they do not continue is removed here. In frames that were not detected in, the tracks say
+where things are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.frame import Detections, Frame
+from pipeline.postprocess.tracker import Tracker, TrackerOptions
+from pipeline.stage import Stage
+
+if TYPE_CHECKING:
+    from pipeline.postprocess.between import Way
+
+
+class Track(Stage):
+    """The tracking stage of a run."""
+
+    name = "track"
+
+    def __init__(self, options: TrackerOptions, between: Way = "predict") -> None:
+        """Nothing is followed yet.
+
+        Args:
+            options: of all trackers; boxes of less than `options.high` are only shown where they continue a track.
+            between: what boxes do in frames that were not detected in.
+        """
+        self._options, self._between = options, between
+        self._trackers: dict[str, Tracker] = {}
+        self._last: dict[str, Detections] = {}
+        self._labels: dict[str, tuple[str, ...]] = {}
+
+    def process(self, frame: Frame) -> None:
+        """Number the detections; images have nothing to do with each other."""
+        if frame.detections is None:
+            return
+        if frame.file is not None:
+            frame.detections = frame.detections[frame.detections.scores > self._options.high]
+        elif frame.predicted:
+            frame.detections = self._carried_over(frame)
+        else:
+            tracker = self._tracker_of(frame)
+            frame.detections = tracker.update(frame.detections, frame.pts, frame.picture)
+            self._last[frame.source] = frame.detections
+
+    def _tracker_of(self, frame: Frame) -> Tracker:
+        """Return the source's tracker; where another model has taken over, its classes mean other things."""
+        tracker = self._trackers.setdefault(frame.source, Tracker(self._options))
+        if self._labels.setdefault(frame.source, frame.labels) != frame.labels:
+            tracker.end_all()
+            self._labels[frame.source] = frame.labels
+        return tracker
+
+    def _carried_over(self, frame: Frame) -> Detections:
+        if frame.source not in self._last:
+            return Detections.empty()
+        if self._between == "hold":
+            return self._last[frame.source].clip(frame.width, frame.height)
+        return self._trackers[frame.source].predict(frame.pts, frame.width, frame.height)
+
+    def end(self, source: str) -> None:
+        """Forget the source."""
+        for kept in (self._trackers, self._last, self._labels):
+            kept.pop(source, None)
