@@ -1,8 +1,4 @@
-"""Runner: threads and mailboxes between sources, stages and sinks; start, drain, stop, account for every frame.
-
-    source ──┐
-    source ──┼── mailbox ── stage ── mailbox ── stage ── delivery ──┬── mailbox ── sink
-    source ──┘                                                      └── mailbox ── sink
+"""Runner: starts, drains and stops what `pipeline.wiring` has connected, and accounts for every frame.
 
 A run ends when every source has ended and the last frame has been through (each source's `EndOfSource` travels
 behind its last frame), when `stop` is called, or when something fails. A supervisor thread does the ending, so that
@@ -16,7 +12,6 @@ has reached a sink is written.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections import Counter
@@ -28,20 +23,16 @@ from pipeline.capture.source import Source, SourceState
 from pipeline.errors import FrameloomError, StageError
 from pipeline.frame import Frame
 from pipeline.governor import Governor
-from pipeline.in_hand import PASSING, InHand
 from pipeline.ledger import Ledger
-from pipeline.mailbox import EndOfSource, Mailbox, Policy, Sourced
+from pipeline.mailbox import Mailbox, Policy
 from pipeline.sinks.sink import Sink
-from pipeline.stage import AsyncStage, Stage
+from pipeline.stage import Stage
 from pipeline.trace import StageTimes, Tracer
+from pipeline.wiring import Wiring
 from pipeline.worker import (
     MAIN_THREAD_IDLE_S,
-    CollectWorker,
-    InFlight,
     SinkWorker,
     SourceWorker,
-    StageWorker,
-    SubmitWorker,
     Thread,
     station_of,
 )
@@ -62,14 +53,6 @@ STOP_WITHIN_S = 2.0
 """What is promised to whoever stops a run."""
 SIGNALS_SEEN_S = 0.25
 """How long the main thread waits at a time: a signal that comes just before a wait does not end it (CPython)."""
-LANE = 2
-"""Frames that wait before a stage; more would only add latency."""
-SINK_LANE = 4
-"""Frames that wait before a sink: room for a keyframe that takes longer."""
-BURST = 16
-"""Frames that may wait besides, where frames bypass a busy stage: they leave it together with the one before them."""
-OUTLET = "iteration"
-"""What the reader of an outlet is called among the sinks' drops."""
 AnyWorker = TypeVar("AnyWorker", SourceWorker, SinkWorker)
 
 
@@ -101,117 +84,37 @@ class Runner:
     ) -> None:
         self.sources, self.stages, self.sinks = list(sources), list(stages), list(sinks)
         self.ledger = Ledger([source.info.name for source in sources])
-        self.sink_drops: Counter[str] = Counter()
         self.error: FrameloomError | None = None
         self.abandoned = 0
-        self._policies = {source.info.name: _policy(source, policies or {}) for source in sources}
-        self._max_age_s = max_age_s
-        self._burst = BURST if any(isinstance(stage, AsyncStage) and stage.bypass for stage in stages) else 0
-        self._governor = governor
-        self._delivery: list[Mailbox[Frame]] = []
-        self._outlets: list[Mailbox[Frame]] = []
-        self._stage_boxes: list[Mailbox[Any]] = []
-        self._stage_workers: list[StageWorker | SubmitWorker | CollectWorker] = []
         self.started = False
+        self.states: dict[str, SourceState] = {}
         self._changed = threading.Condition(threading.RLock())  # re-entered by `stop` in a signal handler
         self._stopping_since: float | None = None
         self._done = threading.Event()
-        self.states: dict[str, SourceState] = {}
-        emit = self._connect(stages)
-        self._source_workers = [SourceWorker(source, max_frames, self.ledger, emit, self) for source in sources]
-        self._sink_boxes = [self._delivery_box(self._count_sink_drop(sink.name), SINK_LANE) for sink in sinks]
-        self._sink_workers = [SinkWorker(sink, box, self) for sink, box in zip(sinks, self._sink_boxes, strict=True)]
+        self._wiring = Wiring(
+            sources,
+            stages,
+            sinks,
+            policies={source.info.name: _policy(source, policies or {}) for source in sources},
+            max_frames=max_frames,
+            max_age_s=max_age_s,
+            ledger=self.ledger,
+            governor=governor,
+            listener=self,
+        )
         for source in sources:
             source.report = self._source_changed
-        self._main_worker = next(
-            (w for w, sink in zip(self._sink_workers, sinks, strict=True) if sink.main_thread), None
-        )
+        workers = self._wiring.sink_workers
+        self._main_worker = next((worker for worker in workers if worker.sink.main_thread), None)
         self._main_steps: Iterator[None] = iter(()) if self._main_worker is None else self._main_worker.steps()
-        for worker in (*self._stage_workers, *self._sink_workers, *self._source_workers):
+        for worker in self._wiring.workers:
             worker.times.tracer = tracer
-        self._alive: set[Thread] = {*self._stage_workers, *self._sink_workers, *self._source_workers}
-        self._starting: set[Thread] = {*self._stage_workers, *self._sink_workers}
-
-    def _connect(self, stages: Sequence[Stage]) -> Callable[[Any], bool]:
-        """Make the stages' workers, last first; return where the sources put their frames."""
-        emit: Callable[[Any], bool] = self._deliver
-        room: Callable[[str], int] = self._delivery_room
-        make_room: Callable[[int], None] = self._make_delivery_room
-        for stage in reversed(stages):
-            inbox = self._mailbox(LANE, self.ledger.dropped)
-            if isinstance(stage, AsyncStage):
-                self._connect_async(stage, inbox, emit, InHand(self._policies, room), make_room)
-            else:
-                inbox.hold_back(_has_room(room))
-                self._stage_workers.append(StageWorker(stage, inbox, emit, self))
-            for box in self._stage_boxes[-1:]:
-                box.when_there_is_room(inbox.wake)
-            self._stage_boxes.append(inbox)
-            emit, room, make_room = inbox.put, inbox.room, inbox.grow
-        return emit
-
-    def _connect_async(
-        self,
-        stage: AsyncStage[Any],
-        inbox: Mailbox[Frame],
-        emit: Callable[[Any], bool],
-        in_hand: InHand,
-        make_room: Callable[[int], None],
-    ) -> None:
-        requests: Mailbox[InFlight[Any]] = Mailbox(dict.fromkeys(self._policies, "every"), PASSING, self.ledger.dropped)
-        self._stage_workers.append(CollectWorker(stage, requests, in_hand, emit, self, inbox.wake))
-        self._stage_workers.append(SubmitWorker(stage, inbox, requests, in_hand, self, make_room))
-
-    def _mailbox(self, capacity: int, on_drop: Callable[[Sourced, str], None]) -> Mailbox[Frame]:
-        return Mailbox(self._policies, capacity + self._burst, on_drop, self._max_age_s)
-
-    def _delivery_box(self, on_drop: Callable[[Sourced, str], None], capacity: int) -> Mailbox[Frame]:
-        box = self._mailbox(capacity, on_drop)
-        for last_stage in self._stage_boxes[:1]:
-            box.when_there_is_room(last_stage.wake)
-        self._delivery.append(box)
-        return box
-
-    def _delivery_room(self, source: str) -> int:
-        return min((box.room(source) for box in self._delivery), default=sys.maxsize)
-
-    def _make_delivery_room(self, items: int) -> None:
-        for box in self._delivery:
-            box.grow(items)
-
-    def _count_sink_drop(self, name: str) -> Callable[[Sourced, str], None]:
-        def count(item: Sourced, reason: str) -> None:
-            with self._changed:
-                self.sink_drops[name] += 1
-
-        return count
-
-    def _deliver(self, item: Frame | EndOfSource) -> bool:
-        if isinstance(item, Frame):
-            item.free_since = self.ledger.delivered(item)
-            self._govern(item)
-        for box in self._delivery:
-            box.put(item)
-        return not self._stopping
-
-    def _govern(self, frame: Frame) -> None:
-        if self._governor is None or self._policies[frame.source] == "every":
-            return
-        step = self._governor.observe(frame.free_since - frame.captured_at)
-        if step is not None:
-            logger.warning("latency: %s", step)
-            frame.events.append(
-                {
-                    "event": "degraded" if step.down else "restored",
-                    "rung": step.rung,
-                    "level": step.level,
-                    "latency_ms": round(step.latency_s * 1e3, 1),
-                }
-            )
+        self._alive: set[Thread] = set(self._wiring.workers)
+        self._starting: set[Thread] = {*self._wiring.stage_workers, *self._wiring.sink_workers}
 
     def _source_changed(self, state: SourceState) -> None:
         self.states[state.source] = state
-        for box in self._sink_boxes:
+        for box in self._wiring.sink_boxes:
             box.put(state)
 
     @property
@@ -226,9 +129,7 @@ class Runner:
 
     def outlet(self) -> Mailbox[Frame]:
         """Return a mailbox that gets every delivered frame too, for a reader of your own; before `start`."""
-        box = self._delivery_box(self._count_sink_drop(OUTLET), LANE)
-        self._outlets.append(box)
-        return box
+        return self._wiring.outlet()
 
     # ------------------------------------------------------------------ running
 
@@ -239,7 +140,7 @@ class Runner:
             self._alive.clear()
             self._main_steps = iter(())
         else:
-            for worker in (*self._stage_workers, *self._sink_workers):
+            for worker in (*self._wiring.stage_workers, *self._wiring.sink_workers):
                 if worker is not self._main_worker:
                     worker.start()
         threading.Thread(target=self._supervise, name="supervisor", daemon=True).start()
@@ -326,7 +227,7 @@ class Runner:
     def _supervise(self) -> None:
         try:
             self._wait_for(lambda: not self._starting or self._stopping)
-            for worker in self._source_workers:
+            for worker in self._wiring.source_workers:
                 if self._stopping:
                     self.finished(worker)
                 else:
@@ -349,28 +250,29 @@ class Runner:
             self._changed.wait_for(condition, within_s)
 
     def _shut_down(self) -> None:
-        for box in self._stage_boxes:
-            box.close()
-        self._aside(lambda: self._for_each(self._source_workers, lambda worker: worker.source.stop()), SOURCES_WITHIN_S)
-        for outlet in self._outlets:
+        self._wiring.close()
+        self._aside(
+            lambda: self._for_each(self._wiring.source_workers, lambda worker: worker.source.stop()), SOURCES_WITHIN_S
+        )
+        for outlet in self._wiring.outlets:
             outlet.end()
-        upstream: set[Thread] = {*self._source_workers, *self._stage_workers}
+        upstream: set[Thread] = {*self._wiring.source_workers, *self._wiring.stage_workers}
         self._wait_for(lambda: not self._alive & upstream, STAGES_WITHIN_S)
-        for sink_box in self._sink_boxes:
+        for sink_box in self._wiring.sink_boxes:
             sink_box.end()
         self._wait_for(lambda: not self._alive, SINKS_WITHIN_S)
-        for sink_box in self._sink_boxes:
+        for sink_box in self._wiring.sink_boxes:
             sink_box.close()
         self._wait_for(lambda: not self._alive, ABANDONED_AFTER_S)
 
     def _conclude(self) -> None:
-        sources = [worker for worker in self._source_workers if worker not in self._alive]
+        sources = [worker for worker in self._wiring.source_workers if worker not in self._alive]
         self._aside(lambda: self._for_each(sources, lambda worker: worker.source.close()), LAST_WORDS_WITHIN_S)
         self._count_abandoned()
         if self.abandoned:
             self.ledger.settle()
         summary = self.summary()
-        sinks = [worker for worker in self._sink_workers if worker not in self._alive]
+        sinks = [worker for worker in self._wiring.sink_workers if worker not in self._alive]
         self._aside(lambda: self._for_each(sinks, lambda worker: worker.sink.report(summary)), LAST_WORDS_WITHIN_S)
         self._count_abandoned()
 
@@ -411,15 +313,19 @@ class Runner:
             "abandoned": self.abandoned,
         }
 
+    @property
+    def sink_drops(self) -> Counter[str]:
+        """Frames that found a sink's mailbox full, by its name."""
+        return self._wiring.sink_drops
+
     def _dropped_by_sinks(self) -> dict[str, int]:
         """Count what each sink did not get, or has given up."""
-        with self._changed:
-            return dict(self.sink_drops + Counter({sink.name: sink.dropped for sink in self.sinks}))
+        return dict(self._wiring.sink_drops + Counter({sink.name: sink.dropped for sink in self.sinks}))
 
     def stage_times(self) -> dict[str, StageTimes]:
         """Return the times of each station, in the order of a frame."""
         stations: dict[str, StageTimes] = {}
-        for worker in (*self._source_workers, *reversed(self._stage_workers), *self._sink_workers):
+        for worker in (*self._wiring.source_workers, *reversed(self._wiring.stage_workers), *self._wiring.sink_workers):
             name = worker.times.station
             stations.setdefault(name, StageTimes(name)).merge(worker.times)
         return stations
@@ -440,10 +346,6 @@ class Runner:
 
 def _policy(source: Source, policies: Mapping[str, Policy]) -> Policy:
     return policies.get(source.info.name, "latest" if source.info.live else "every")
-
-
-def _has_room(room: Callable[[str], int]) -> Callable[[str], bool]:
-    return lambda source: room(source) > 0
 
 
 def _as_failure(worker: Thread, error: BaseException) -> FrameloomError:

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from pipeline.frame import Frame
 from pipeline.in_hand import PASSING, InHand
 from pipeline.mailbox import EndOfSource, Mailbox, Notice, Policy
-from pipeline.runner import LANE, Runner
+from pipeline.runner import Runner
 from pipeline.stage import AsyncStage, Stage
+from pipeline.wiring import LANE
 from tests.pipeline.fakes import FakeSink, FakeSource, FakeStage, threads_left
 
 BUSY_S = 0.04
