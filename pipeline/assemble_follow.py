@@ -87,11 +87,11 @@ def following_stages(settings: Settings, sources: Sequence[SourceInfo], faces: S
         options = AttendanceOptions(when.left_after_s, when.unknown_after_s, when.event_every_s)
         recognise = next(stage for stage in faces if isinstance(stage, RecogniseFaces))
         after.append(People(options, recognise.knows))
-    if settings.zones:
+    grounds = {info.name: each.ground for info, each in zip(sources, settings.sources, strict=True) if each.ground}
+    if settings.zones or (grounds and tracks(settings)):
         from pipeline.postprocess.zones.stage import WatchZones
 
-        grounds = {info.name: each.ground for info, each in zip(sources, settings.sources, strict=True) if each.ground}
-        after.append(WatchZones(settings.zones, grounds, sources))
+        after.append(WatchZones(settings.zones, grounds, sources, settings.track.max_gap_s))
     return Following(before, after)
 
 

@@ -62,6 +62,17 @@ class SourceSettings(Section):
         default=(), description="FFmpeg's own options for opening a stream, each NAME=VALUE; they win over ours."
     )
 
+    @field_validator("ground")
+    @classmethod
+    def _says_where_it_is(cls, ground: Ground | None) -> Ground | None:
+        if ground is None:
+            return None
+        from pipeline.postprocess.zones.ground import ground_fault
+
+        if fault := ground_fault(ground):
+            raise wrong(fault)
+        return ground
+
 
 class EngineSettings(Section):
     """What runs the models."""

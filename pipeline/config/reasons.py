@@ -80,6 +80,7 @@ _BOUNDS = {
     "finite_number": "is not finite",
     "string_too_short": "is empty",
     "string_pattern_mismatch": "has other characters than letters, digits, _ . -",
+    "too_short": "has {actual_length} values: at least {min_length}",
     "too_long": "has {actual_length} values: at most {max_length}",
 }
 

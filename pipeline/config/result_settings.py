@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.config.section import Section
+from pipeline.config.shapes import line_fault, polygon_fault
 from pipeline.config.values import EventName, FilePath, FolderPath, Point, Text, Texts, X264Preset, wrong
 
 
@@ -81,11 +82,55 @@ class ZoneSettings(Section):
         description="Report what is faster: m/s where the source has ground, else pixels/s (null: do not).",
     )
 
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The corners of the area, or the ends of the line."""
+        return self.polygon or self.line or ()
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether points are parts of width and height."""
+        return self.units == "relative" or (self.units == "auto" and max(map(max, self.points), default=0) <= 1)
+
+    @field_validator("polygon")
+    @classmethod
+    def _has_an_area(cls, corners: tuple[Point, ...] | None, info: ValidationInfo) -> tuple[Point, ...] | None:
+        if corners is not None and (fault := polygon_fault(corners)):
+            raise wrong(f"cannot be zone {info.data.get('name')!r}: it {fault}")
+        return corners
+
+    @field_validator("line")
+    @classmethod
+    def _has_a_length(cls, ends: tuple[Point, Point] | None, info: ValidationInfo) -> tuple[Point, Point] | None:
+        if ends is not None and (fault := line_fault(ends)):
+            raise wrong(f"cannot be zone {info.data.get('name')!r}: it {fault}")
+        return ends
+
+    @field_validator("units")
+    @classmethod
+    def _fit(cls, units: str, info: ValidationInfo) -> str:
+        for point in info.data.get("polygon") or info.data.get("line") or ():
+            if units == "relative" and max(point) > 1:
+                at = f"[{point[0]:g}, {point[1]:g}]"
+                raise wrong(f"does not fit {at} of zone {info.data.get('name')!r}: relative numbers are 0..1")
+        return units
+
+    @field_validator("dwell_s", "max_objects")
+    @classmethod
+    def _is_of_an_area(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("line") is not None:
+            raise wrong(f"needs a polygon: nothing is inside zone {info.data.get('name')!r}, which is a line")
+        return value
+
     @model_validator(mode="after")
     def _is_one_of_two(self) -> ZoneSettings:
         if (self.polygon is None) == (self.line is None):
-            raise wrong(f"zone {self.name!r} needs a polygon or a line, one of them")
+            raise wrong(f"cannot be zone {self.name!r}: it needs a polygon or a line, one of them")
         return self
+
+
+KEYFRAMES_S = 2
+"""Clips begin and end with a keyframe, of which there is one each second: they are longer by up to so much."""
 
 
 class ClipsSettings(Section):
@@ -108,6 +153,14 @@ class ClipsSettings(Section):
     memory_mb: float = Field(default=64.0, gt=0, description="Most memory for what was before, for each source.")
     preset: X264Preset = Field(default="superfast", description="Preset of libx264 for clips.")
     crf: int = Field(default=23, ge=0, le=51, description="Constant rate factor of clips: 0 is best and largest.")
+
+    @model_validator(mode="after")
+    def _has_room_for_an_event(self) -> ClipsSettings:
+        if self.max_s < self.before_s + KEYFRAMES_S:
+            raise wrong(
+                f"max_s {self.max_s:g} is too short for before_s {self.before_s:g}: at least {KEYFRAMES_S} seconds more"
+            )
+        return self
 
 
 class BlurSettings(Section):

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pipeline.config.section import Section
-from pipeline.config.values import EventName, FilePath, FolderPath, JsonPath, Options, Text, VideoPath, X264Preset
+from pipeline.config.values import (
+    EventName,
+    FilePath,
+    FolderPath,
+    JsonPath,
+    Options,
+    Text,
+    VideoPath,
+    X264Preset,
+    wrong,
+)
+from pipeline.sinks.file_names import DIRECTIVES, is_dated, wrong_directive
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII)
+"""Of which signs a header's name is made (RFC 9110, 5.6.2)."""
+OUR_HEADERS = ("content-length", "transfer-encoding", "host", "connection")
+
+
+def _topic(topic: str) -> str:
+    if re.search(r"[+#\0-\x1f]", topic) or topic[0] in "$/" or topic[-1] == "/" or "//" in topic:
+        raise wrong("is no topic: write levels such as home/cameras, without + and #")
+    if len(topic.encode()) > 1000:
+        raise wrong("is too long for a topic")
+    return topic
+
+
+Topic = Annotated[Text, AfterValidator(_topic)]
 
 
 class RecordSettings(Section):
@@ -38,6 +65,21 @@ class RecordSettings(Section):
     layout: Literal["separate", "grid", "both"] = Field(
         default="separate", description="Of several sources: a file for each, one file with all in a grid, or both."
     )
+
+    @field_validator("path")
+    @classmethod
+    def _holds_times(cls, path: Path) -> Path:
+        if (directive := wrong_directive(path)) is not None:
+            known = " ".join(f"%{letter}" for letter in DIRECTIVES)
+            raise wrong(f"holds {directive!r}, which stands for no time; these do: {known}")
+        return path
+
+    @model_validator(mode="after")
+    def _has_several_files(self) -> RecordSettings:
+        if (self.keep_s or self.keep_mb) and self.segment_s is None and not is_dated(self.path):
+            key = "keep_s" if self.keep_s else "keep_mb"
+            raise wrong(f"{key} needs segment_s, or times such as %Y%m%d-%H%M%S in path: there is only one file")
+        return self
 
 
 class EventsSettings(Section):
@@ -120,7 +162,7 @@ class MqttSettings(Section):
     cert_file: FilePath | None = Field(default=None, description="Our own certificate (null: none).")
     key_file: FilePath | None = Field(default=None, description="Its key (null: in the same file).")
     client_id: Text | None = Field(default=None, description="Name of this client (null: frameloom-<host>-<topic>).")
-    topic: Text = Field(
+    topic: Topic = Field(
         default="frameloom",
         description="First part of all topics: <topic>/<source>/events, .../state, .../zones/<zone>, <topic>/status.",
     )
@@ -128,12 +170,31 @@ class MqttSettings(Section):
     frames: bool = Field(default=False, description="Send what is in each frame, too, to .../frames, while connected.")
     qos: Literal[0, 1, 2] = Field(default=1, description="How surely events arrive: 1 is at least once.")
     discovery: bool = Field(default=False, description="Tell Home Assistant of sources and zones.")
-    discovery_prefix: Text = Field(default="homeassistant", description="Topic that Home Assistant listens to.")
-    keepalive_s: int = Field(default=30, ge=5, le=65535, description="Notice a dead connection after 1.5 times that.")
+    discovery_prefix: Topic = Field(default="homeassistant", description="Topic that Home Assistant listens to.")
+    keepalive_s: int = Field(
+        default=30, ge=5, le=65535, description="A connection that is silent for twice as long is dead."
+    )
     spool: FolderPath | None = Field(
         default=None, description="Folder where events wait for the broker (null: in the user's data folder)."
     )
     spool_mb: float = Field(default=64.0, gt=0, description="The oldest are given up, and counted, beyond this size.")
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_name(cls, host: str) -> str:
+        if re.search(r"[\s/@]", host) or re.fullmatch(r"[^:]+:\d+", host):
+            raise wrong("is no host: write its name alone; port, user and password have keys of their own")
+        return host
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> MqttSettings:
+        if not self.tls and (self.ca_file or self.cert_file or self.key_file):
+            raise wrong("has certificates, but no tls: true")
+        if self.key_file and not self.cert_file:
+            raise wrong("has a key_file, but no cert_file")
+        if self.password and not self.user:
+            raise wrong("has a password, but no user")
+        return self
 
 
 class WebhookSettings(Section):
@@ -155,6 +216,29 @@ class WebhookSettings(Section):
         default=None, description="Folder where events wait to be sent (null: in the user's data folder)."
     )
     spool_mb: float = Field(default=64.0, gt=0, description="The oldest are given up, and counted, beyond this size.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            is_one = False
+        if not is_one or re.search(r"[\s\0-\x1f]", url):
+            raise wrong("is no address of http:// or https://")
+        return url
+
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, headers: tuple[str, ...]) -> tuple[str, ...]:
+        for header in headers:
+            name, _, value = header.partition("=")
+            if not HEADER_NAME.fullmatch(name.strip()) or re.search(r"[\0-\x1f\x7f]", value):
+                raise wrong("must be headers, each NAME=VALUE in one line")
+            if name.strip().lower() in OUR_HEADERS or name.strip().lower().startswith("x-frameloom-"):
+                raise wrong(f"must not hold {name.strip()}: that one is made here")
+        return headers
 
 
 class MetricsSettings(Section):

@@ -1,0 +1,116 @@
+"""The tracking stage: numbers for detections, and places in frames that were not detected in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.frame import UNTRACKED, Detections, Frame
+from pipeline.picture import Picture
+from pipeline.postprocess.track import Track
+from pipeline.postprocess.tracker import TrackerOptions
+
+OPTIONS = TrackerOptions(high=0.5, low=0.1)
+PIXELS = Picture(bgr=np.zeros((400, 400, 3), np.uint8))
+
+
+def frame(index: int, *objects: tuple[float, float], source: str = "cam", **more: Any) -> Frame:
+    """Objects of 40 x 40 pixels at an x, each with a score."""
+    made = Frame(source, index, index / 10, 0.0, PIXELS, **more)
+    boxes = np.array([(x, 100, x + 40, 140) for x, _ in objects], np.float32).reshape(-1, 4)
+    made.detections = Detections(boxes, np.array([score for _, score in objects]), np.zeros(len(objects)))
+    made.labels = ("person",)
+    return made
+
+
+def numbers(stage: Track, frame: Frame) -> list[int]:
+    stage.process(frame)
+    assert frame.detections is not None
+    assert frame.detections.track_ids is not None
+    return frame.detections.track_ids.tolist()
+
+
+def test_an_object_keeps_its_number_and_has_a_velocity() -> None:
+    stage = Track(OPTIONS)
+    seen = [numbers(stage, each := frame(index, (100 + 5 * index, 0.9))) for index in range(10)]
+    assert seen[2:] == [seen[2]] * 8
+    assert seen[2] != [UNTRACKED]
+    assert each.detections is not None
+    assert each.detections.velocities is not None
+    assert abs(each.detections.velocities[0, 0] - 50) < 5  # pixels a second, at 10 frames a second
+
+
+def test_weak_boxes_are_shown_where_they_continue_a_track_and_nowhere_else() -> None:
+    stage = Track(OPTIONS)
+    for index in range(5):
+        stage.process(frame(index, (100, 0.9)))
+    both = frame(5, (101, 0.2), (300, 0.2))
+    assert len(numbers(stage, both)) == 1
+    assert both.detections is not None
+    assert both.detections.boxes[0, 0] == 101
+
+
+def test_frames_that_were_not_detected_in_show_where_objects_should_be() -> None:
+    stage = Track(OPTIONS)
+    for index in range(8):
+        known = numbers(stage, frame(index, (100 + 5 * index, 0.9)))
+    between = frame(8, predicted=True)
+    assert numbers(stage, between) == known
+    assert between.detections is not None
+    assert abs(between.detections.boxes[0, 0] - 140) < 3
+
+
+def test_held_boxes_stay_where_they_were() -> None:
+    stage = Track(OPTIONS, "hold")
+    for index in range(8):
+        stage.process(frame(index, (100 + 5 * index, 0.9)))
+    between = frame(9, predicted=True)
+    stage.process(between)
+    assert between.detections is not None
+    assert between.detections.boxes[0, 0] == 135
+
+
+def test_frames_that_pass_before_anything_was_found_have_nothing() -> None:
+    stage, first = Track(OPTIONS), frame(0, predicted=True)
+    stage.process(first)
+    assert first.detections is not None
+    assert len(first.detections) == 0
+
+
+def test_sources_have_numbers_of_their_own() -> None:
+    stage = Track(OPTIONS)
+    for index in range(4):
+        both = [numbers(stage, frame(index, (100, 0.9), source=source)) for source in ("a", "b")]
+    assert both == [[1], [1]]
+    stage.end("a")
+    again = [numbers(stage, frame(index, (100, 0.9), source="b")) for index in range(4, 6)]
+    assert again == [[1], [1]]
+
+
+def test_another_model_s_classes_begin_anew_with_new_numbers() -> None:
+    stage = Track(OPTIONS)
+    for index in range(4):
+        before = numbers(stage, frame(index, (100, 0.9)))
+    for index in range(4, 8):
+        other = frame(index, (100, 0.9))
+        other.labels = ("cat",)
+        after = numbers(stage, other)
+    assert before == [1]
+    assert after[0] > 1
+
+
+def test_images_are_not_followed_and_show_only_sure_boxes() -> None:
+    each = frame(0, (100, 0.9), (200, 0.3), file=Path("a.jpg"))
+    Track(OPTIONS).process(each)
+    assert each.detections is not None
+    assert each.detections.track_ids is None
+    assert len(each.detections) == 1
+
+
+def test_without_detection_nothing_is_added() -> None:
+    each = frame(0)
+    each.detections = None
+    Track(OPTIONS).process(each)
+    assert each.detections is None
