@@ -227,19 +227,9 @@ def _rendering(settings: Settings) -> list[Stage]:
     render = settings.render
     if not render.enabled or not is_watched(settings):
         return []
-    from pipeline.render.renderer import Renderer, RenderOptions
+    from pipeline.render.renderer import Renderer
 
-    options = RenderOptions(
-        boxes=render.boxes,
-        labels=render.labels,
-        landmarks=render.landmarks,
-        masks=render.masks,
-        keypoints=render.keypoints,
-        hud=render.hud,
-        thickness=render.thickness,
-        font_scale=render.font_scale,
-    )
-    return [Renderer(options)]
+    return [Renderer(render)]
 
 
 def _named_apart(stages: list[Stage]) -> list[Stage]:

@@ -20,7 +20,7 @@ from pipeline.capture.file import VideoFile
 from pipeline.capture.source import Damaged
 from pipeline.frame import Frame
 from pipeline.infer.picture_detector import DetectorOptions, PictureDetector
-from pipeline.render.renderer import Renderer, RenderOptions
+from pipeline.render.renderer import Renderer
 from pipeline.sinks.recorder import Recorder, RecorderOptions
 
 WARM_UP = 10
@@ -60,7 +60,7 @@ def bare_stages(spec: ModelSpec, options: EngineOptions, video: Path, frames: in
     source.open()
     engine = open_engine(spec, replace(options, threads=1, requests=1))
     detector = PictureDetector(spec, engine, DetectorOptions())
-    renderer = Renderer(RenderOptions())
+    renderer = Renderer()
     with tempfile.TemporaryDirectory() as folder:
         recorder = Recorder(RecorderOptions(Path(folder) / "bench.mp4"))
         recorder.check([source.info])

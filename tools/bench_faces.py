@@ -33,7 +33,7 @@ from pipeline.infer.face_finder import FaceFinder, FinderOptions
 from pipeline.infer.face_quality import measure
 from pipeline.postprocess.identity import Identities
 from pipeline.postprocess.iou_tracker import IouTracker
-from pipeline.render.renderer import Renderer, RenderOptions
+from pipeline.render.renderer import Renderer
 from pipeline.sinks.paths import prepare_file
 from pipeline.sinks.recorder import Recorder, RecorderOptions
 from tools.bare import WARM_UP, Costs
@@ -144,7 +144,7 @@ class _Bench:
         embedder = FaceEmbedder(find_encoder(settings.faces), engine, mirrored=settings.faces.mirrored)
         identities = Identities(embedder.encoder.verify_threshold)
         people = KnownPeople(settings.faces.gallery, embedder)
-        return cls(finder, embedder, people, Renderer(RenderOptions()), IouTracker(), identities)
+        return cls(finder, embedder, people, Renderer(), IouTracker(), identities)
 
     def process(self, frame: Frame, costs: Costs) -> int:
         """Do everything to a frame; return how many faces it has."""

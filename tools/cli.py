@@ -14,15 +14,19 @@ import typer
 from engines.errors import FrameloomError
 from tools import (
     anchors,
+    bench_blur,
     bench_faces,
     bench_gallery,
     bench_models,
     bench_nms,
+    bench_render,
     bench_tiles,
+    bench_track,
     benchmark,
     config,
     demo,
     doctor,
+    eval_track,
     evaluate,
     evaluate_faces,
     gallery,
@@ -56,12 +60,16 @@ benchmark.app.command()(bench_models.models)
 benchmark.app.command("nms")(bench_nms.bench)
 benchmark.app.command()(bench_faces.faces)
 benchmark.app.command()(bench_tiles.tiles)
+benchmark.app.command()(bench_render.render)
+benchmark.app.command()(bench_blur.blur)
+benchmark.app.command("track")(bench_track.bench)
 benchmark.app.command()(bench_gpu.gpu)
 app.add_typer(benchmark.app, name="bench")
 app.add_typer(engines.app, name="engines")
 app.add_typer(gallery.app, name="gallery")
 evaluate.app.command()(evaluate_faces.verify)
 evaluate.app.command()(evaluate_faces.identify)
+evaluate.app.command()(eval_track.track)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(training, name="train")
 app.command()(anchors.anchors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -12,8 +13,9 @@ import numpy as np
 from pipeline.arrays import Image
 from pipeline.capture.images import read_image
 from pipeline.errors import ConfigError
-from pipeline.render.canvas import BGRCanvas, Canvas, Colour, text_size
-from pipeline.render.renderer import drawable
+from pipeline.render.canvas import BGRCanvas, Canvas, Colour
+from pipeline.render.text import Typeface
+from pipeline.render.theme import VIVID
 from tools.eval_confusion import Picture
 from tools.labels.labelled_set import Record
 
@@ -23,7 +25,8 @@ TILE_WIDTH, TILE_HEIGHT, CAPTION = 480, 360, 24
 LABELLED: Colour = (60, 200, 60)
 FOUND: Colour = (50, 50, 240)
 PAPER = 245
-SCALE = 0.42
+TEXT, BAR = 12, 4
+"""Pixels: of letters, and of the colour at their left."""
 LEGEND = "green: labelled, red: found; thin: right; thick and named: missed (green) or false (red)"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -75,9 +78,16 @@ def draw_sheet(path: Path, pictures: Sequence[Picture], folder: Path, names: Map
         raise ConfigError(f"--worst {path} cannot be written")
 
 
+@lru_cache(maxsize=1)
+def _typeface() -> Typeface:
+    return Typeface()
+
+
 def _write(sheet: Image, left: int, top: int, text: str) -> None:
-    baseline = (left + 6, top + CAPTION - 8)
-    cv2.putText(sheet, drawable(text), baseline, cv2.FONT_HERSHEY_SIMPLEX, SCALE, (0, 0, 0), 1, cv2.LINE_AA)
+    """Write a line in black."""
+    written = _typeface().patch(text, TEXT)[:CAPTION]
+    place = sheet[top : top + written.shape[0], left + 4 : left + 4 + written.shape[1]]
+    np.minimum(place, 255 - written[:, : place.shape[1], None], out=place)
 
 
 def _tile(picture: Picture, folder: Path, names: Mapping[int, str]) -> Image:
@@ -104,10 +114,8 @@ def _draw(canvas: Canvas, record: Record, scale: float, colour: Colour, label: s
     canvas.rectangle(corner, opposite, colour, 1 if label is None else 2)
     if label is None:
         return
-    text = drawable(label)
-    text_width, text_height, depth = text_size(text, SCALE, 1)
-    patch = text_height + depth + 2
+    text = _typeface().patch(label, TEXT, canvas.grey(VIVID.paper), canvas.grey(VIVID.ink))
+    patch = text.shape[0]
     # a missed object is named at its upper edge, a false box at its lower one: they often lie on each other
     y = max(0, corner[1] - patch) if colour == LABELLED else opposite[1] + 1 - patch
-    canvas.rectangle((corner[0], y), (corner[0] + text_width + 3, y + patch - 1), colour, -1)
-    canvas.text((corner[0] + 2, y + text_height + 1), text, SCALE, 1, white=colour == FOUND)
+    canvas.write((corner[0], y), text, BAR, colour)

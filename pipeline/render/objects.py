@@ -44,8 +44,8 @@ def draw_keypoints(canvas: Canvas, points: FloatArray, colour: Colour, radius: i
         for start, end in COCO_LIMBS:
             if start in places and end in places:
                 canvas.line(places[start], places[end], colour, thickness)
-    for x, y in places.values():
-        canvas.rectangle((x - radius, y - radius), (x + radius, y + radius), colour, -1)
+    for place in places.values():
+        canvas.disc(place, radius, colour)
 
 
 def _whole(points: FloatArray) -> list[list[int]]:

@@ -9,14 +9,20 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.config.result_settings import RenderSettings
 from pipeline.faces import Faces
 from pipeline.frame import Detections, Frame
 from pipeline.masks import Masks
 from pipeline.picture import Matrix, Picture, bgr_to_planes, planes_to_bgr
-from pipeline.render.canvas import bgr_to_yuv, canvas_of, text_size
+from pipeline.render.canvas import bgr_to_yuv, canvas_of
+from pipeline.render.hud import Pace
 from pipeline.render.objects import TINT
-from pipeline.render.renderer import KNOWN, LANDMARK, UNKNOWN, Pace, Renderer, RenderOptions, class_colour, drawable
+from pipeline.render.renderer import Renderer, face_text
+from pipeline.render.text import Typeface
+from pipeline.render.theme import VIVID, class_colour
 from tests.pipeline.videos import grey_picture, noise_planes
+
+KNOWN, UNKNOWN, LANDMARK = VIVID.known, VIVID.unknown, VIVID.landmark
 
 
 def frame(picture: Picture, boxes: object = ((10, 40, 60, 90),), class_ids: object = (0,), **fields: object) -> Frame:
@@ -27,7 +33,7 @@ def frame(picture: Picture, boxes: object = ((10, 40, 60, 90),), class_ids: obje
 
 def render(one: Frame, **options: object) -> Picture:
     ticks = itertools.count(0, 0.04)
-    Renderer(RenderOptions(**options), clock=lambda: next(ticks)).process(one)  # type: ignore[arg-type]
+    Renderer(RenderSettings(**options), clock=lambda: next(ticks)).process(one)  # type: ignore[arg-type]
     assert one.rendered is not None
     return one.rendered
 
@@ -127,11 +133,13 @@ def test_a_label_is_written_above_the_box_and_can_be_switched_off() -> None:
         assert np.array_equal(render(frame(picture), hud=False, labels=False, boxes=False).bgr, picture.bgr)
 
 
-def test_a_box_at_the_top_has_its_label_inside() -> None:
-    drawn = render(frame(both()[0], ((20, 0, 120, 100),)), hud=False, boxes=False)
-    rows = np.nonzero(np.any(drawn.bgr != 90, axis=(1, 2)))[0]
-    assert rows.min() == 0
-    assert rows.max() < 30
+@pytest.mark.parametrize("box", [(20, 0, 120, 100), (0, 0, 200, 160), (-40, -60, 240, 220), (150, 2, 199, 60)])
+def test_a_box_without_room_above_has_its_label_in_the_picture_and_not_on_its_head(box: tuple[int, ...]) -> None:
+    for picture in both():
+        drawn = render(frame(picture, (box,)), hud=False, boxes=False)
+        rows = np.nonzero(np.any(np.abs(drawn.bgr.astype(int) - 90) > 2, axis=(1, 2)))[0]
+        assert 10 < rows.max() - rows.min() < 20
+        assert rows.min() >= box[1] + (box[3] - box[1]) // 5
 
 
 def test_the_display_shows_name_rate_and_latency_and_can_be_switched_off() -> None:
@@ -156,9 +164,18 @@ def test_the_rate_shown_is_frames_by_time_also_when_they_come_in_pairs(jitter: f
     assert pace.latency_ms == pytest.approx(20, rel=0.01)
 
 
+def test_the_figures_shown_change_four_times_a_second_and_are_then_those_of_the_moment() -> None:
+    pace, shown = Pace(), []
+    for number in range(101):
+        pace.update(number / 50, number / 50 - 0.001 * number)
+        shown.append(pace.text("a"))
+    assert len(set(shown)) == 8  # one in 13 frames
+    assert shown[91] == shown[100] == "a  50 fps  82 ms"  # 91, smoothed
+
+
 def test_each_source_has_a_rate_of_its_own_and_is_forgotten_at_its_end() -> None:
     now = itertools.count(0.0, 0.04)
-    renderer = Renderer(RenderOptions(), clock=lambda: next(now))
+    renderer = Renderer(RenderSettings(), clock=lambda: next(now))
     for index in range(10):
         for name in ("a", "b"):
             renderer.process(Frame(name, index, 0.0, 0.0, both()[0]))
@@ -264,7 +281,9 @@ def test_limbs_of_frames_that_were_not_looked_at_are_thin() -> None:
         render(posed(picture, person(), predicted=predicted), boxes=False, labels=False, hud=False, thickness=6).bgr
         for predicted in (False, True)
     )
-    assert [int((each[80] != 90).any(axis=1).sum()) for each in (whole, carried)] == [7, 1]
+    widths = [int((np.abs(each[80].astype(int) - 90) > 60).any(axis=1).sum()) for each in (whole, carried)]
+    assert widths[0] in (6, 7)
+    assert widths[1] == 1
 
 
 @pytest.mark.parametrize("far", [-1e3, 1e6, 1e12, 1e30, math.nan, math.inf])
@@ -307,7 +326,7 @@ def test_a_face_has_a_box_in_the_colour_of_known_or_unknown(
 
 
 def label_of(picture: Picture, name: str | None, similarity: float, predicted: bool = False) -> tuple[int, int]:
-    """Return the width of the patch above a face, and how many of its pixels are much darker than most."""
+    """Return the width of the label above a face, and how many of its pixels are much brighter than most."""
     one = faced(picture, name, similarity)
     assert one.faces is not None
     one.faces.predicted = predicted
@@ -318,15 +337,16 @@ def label_of(picture: Picture, name: str | None, similarity: float, predicted: b
     assert columns.min() in (19, 20)
     assert rows.max() < 60
     assert rows.min() > 40
-    patch = drawn[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].mean(axis=2)
-    return int(columns.max()) + 1 - 20, int((patch < np.median(patch) - 40).sum())
+    patch = drawn[rows.min() : rows.max() + 1, columns.min() + 6 : columns.max() + 1].mean(axis=2)
+    return int(columns.max()) + 1 - 20, int((patch > np.median(patch) + 100).sum())
 
 
 @pytest.mark.parametrize(
     ("name", "similarity", "text"),
     [
         ("ann", 0.756, "ann 0.76"),
-        ("Zoë Ångström", 0.5, "Zoe Angstrom 0.50"),
+        ("Zoë Ångström", 0.5, "Zoë Ångström 0.50"),
+        ("王小明", 0.5, "王小明 0.50"),
         (None, 0.3, "unknown"),
         (None, math.nan, "face"),
     ],
@@ -334,29 +354,14 @@ def label_of(picture: Picture, name: str | None, similarity: float, predicted: b
 def test_the_label_of_a_face_is_its_name_with_the_similarity_or_unknown_or_face(
     name: str | None, similarity: float, text: str
 ) -> None:
+    assert face_text(name, similarity) == text
+    typeface, size, bar = Typeface(), 10, 4
     for picture in both():
         width, ink = label_of(picture, name, similarity)
-        assert abs(width - (text_size(text, 0.35, 1)[0] + 5)) <= 1
+        assert abs(width - (typeface.patch(text, size).shape[1] + bar)) <= 1
         assert ink > 10
         carried_over, _ = label_of(picture, name, similarity, predicted=True)
-        assert abs(carried_over - (text_size(f"~{text}", 0.35, 1)[0] + 5)) <= 1
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("ann", "ann"),
-        ("José Muñoz", "Jose Munoz"),
-        ("Jose\u0301", "Jose"),
-        ("Çelik", "Celik"),
-        ("ﬁ", "fi"),
-        ("猫", "?"),
-        ("a\tb", "a?b"),
-        ("", ""),
-    ],
-)
-def test_names_are_drawn_in_the_letters_that_there_are(name: str, text: str) -> None:
-    assert drawable(name) == text
+        assert abs(carried_over - (typeface.patch(f"~{text}", size).shape[1] + bar)) <= 1
 
 
 def test_a_face_of_a_finder_alone_is_called_face() -> None:
@@ -375,7 +380,7 @@ def test_landmarks_are_drawn_only_on_request() -> None:
             assert np.abs(with_points[row, column].astype(int) - LANDMARK).max() <= 12
             assert np.abs(without[row, column].astype(int) - 90).max() <= 1
         changed = np.any(np.abs(with_points.astype(int) - without) > 4, axis=2)
-        assert 5 * 25 <= changed.sum() <= 5 * 49  # squares of 5 x 5 pixels; chroma bleeds by one
+        assert 5 * 13 <= changed.sum() <= 5 * 49  # discs of 5 pixels across; chroma bleeds by one
 
 
 @pytest.mark.parametrize("far", [-1e3, 1e6, 1e12, 1e30])

@@ -16,7 +16,7 @@ from pipeline.frame import Frame
 from pipeline.infer.detector import Detector
 from pipeline.infer.picture_detector import DetectorOptions
 from pipeline.picture import Picture
-from pipeline.render.renderer import Renderer, RenderOptions
+from pipeline.render.renderer import Renderer
 from pipeline.runner import Runner
 from pipeline.sinks.recorder import Recorder, RecorderOptions
 
@@ -99,7 +99,7 @@ def _run(
     stages: list[Stage] = [Detector(spec, options, DetectorOptions())]
     sinks: list[Sink] = []
     if record is not None:
-        stages.append(Renderer(RenderOptions()))
+        stages.append(Renderer())
         sinks.append(Recorder(RecorderOptions(record)))
         sinks[0].check([source.info])
     runner = Runner([source], stages, sinks)
