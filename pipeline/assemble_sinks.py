@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipeline.config.result_settings import ClipsSettings
     from pipeline.config.settings import Settings
-    from pipeline.config.sink_settings import SinksSettings
+    from pipeline.config.sink_settings import RecordSettings, SinksSettings
     from pipeline.runner import Runner
     from pipeline.sinks.sink import Sink
 
@@ -30,18 +31,28 @@ def make_sinks(settings: Settings, runner: Callable[[], Runner]) -> list[Sink]:
 
 
 def _video(settings: Settings) -> list[Sink]:
+    record, clips, is_shared = settings.sinks.record, None, False
+    if settings.clips.on:
+        from pipeline.sinks.clips import Clips
+
+        is_shared = record is not None and _is_same_video(record, settings.clips)
+        clips = Clips(settings.clips, encodes=not is_shared)
     sinks: list[Sink] = []
-    if (record := settings.sinks.record) is not None:
+    if record is not None:
         from pipeline.sinks.recorder import Recorder, RecorderOptions
         from pipeline.sinks.video import VideoOptions
 
         video = VideoOptions(record.encoder, record.preset, record.crf)
-        sinks.append(Recorder(RecorderOptions(record.path, record.layout, record.segment_s, video)))
-    if settings.clips.on:
-        from pipeline.sinks.clips import Clips
+        options = RecorderOptions(record.path, record.layout, record.segment_s, video, record.keep_s, record.keep_mb)
+        sinks.append(Recorder(options, clips if is_shared else None))
+    return sinks if clips is None else [*sinks, clips]
 
-        sinks.append(Clips(settings.clips))
-    return sinks
+
+def _is_same_video(record: RecordSettings, clips: ClipsSettings) -> bool:
+    """Whether clips can be made of what is encoded for the recording."""
+    if record.layout == "grid" or clips.pictures != "annotated":
+        return False
+    return (record.preset, record.crf) == (clips.preset, clips.crf)
 
 
 def _files(settings: SinksSettings) -> list[Sink]:
@@ -49,7 +60,7 @@ def _files(settings: SinksSettings) -> list[Sink]:
     if settings.events is not None:
         from pipeline.sinks.events import Events
 
-        sinks.append(Events(settings.events.path, settings.events.encodings, settings.events.masks))
+        sinks.append(Events(settings.events))
     if (frames := settings.frames) is not None:
         from pipeline.sinks.pictures import PictureOptions, Pictures
 

@@ -1,26 +1,26 @@
 """Events: one JSON object a line; the last is the run's summary.
 
-A line is written whole by one system call or not at all: a reader never sees half of one, and where the disk is
-full the part that was written is cut off again.
+A line is written whole or not at all, and a full disk costs lines, never the run: `line_file` says how.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import stat
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipeline.capture.source import SourceInfo, SourceState
+from pipeline.config.sink_settings import EventsSettings
 from pipeline.errors import SinkError
 from pipeline.frame import Frame
-from pipeline.sinks.paths import prepare_file
+from pipeline.sinks.line_file import LineFile
+from pipeline.sinks.paths import prepare_file, refuse_sources
 from pipeline.sinks.records import event_lines, frame_line, plain
 from pipeline.sinks.sink import Sink
+
+MEGABYTE = 1_000_000
 
 
 class Events(Sink):
@@ -28,37 +28,36 @@ class Events(Sink):
 
     name = "events"
 
-    def __init__(self, path: Path, encodings: bool = False, masks: bool = False) -> None:
-        """Write nothing yet.
-
-        Args:
-            path: of the log.
-            encodings: whether to write the encodings of faces, which are personal data.
-            masks: whether to write the outlines of masks.
-        """
-        self._path = path
-        self._masks = masks
-        self._encodings = encodings
-        self._file: int | None = None
-        self._size = 0
-        self._begun = False
+    def __init__(self, settings: EventsSettings) -> None:
+        """Write nothing yet."""
+        self._settings = settings
+        rotate_mb = settings.rotate_mb
+        self._log = LineFile(
+            settings.path,
+            "sinks.events",
+            is_private=settings.encodings,  # people can be found by it
+            rotate_bytes=None if rotate_mb is None else round(rotate_mb * MEGABYTE),
+            keep_files=settings.keep_files,
+        )
 
     def check(self, sources: Sequence[SourceInfo]) -> None:
-        """Make the folder; see that the file can be written."""
-        prepare_file(self._path, "sinks.events")
+        """Make the folder; see that the file can be written and no source becomes an old log."""
+        path = self._settings.path
+        if self._settings.rotate_mb is not None:
+            old = [path.with_name(f"{path.name}.{number}") for number in range(1, self._settings.keep_files + 1)]
+            refuse_sources(old, sources, "sinks.events")
+        prepare_file(path, "sinks.events")
 
     def open(self) -> None:
         """Open the file. The content of an existing one stays until the first line replaces it."""
-        try:
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            if self._encodings and stat.S_ISREG(os.fstat(self._file).st_mode):
-                os.fchmod(self._file, 0o600)  # people can be found by it
-        except OSError as error:
-            raise SinkError(f"cannot write events to {self._path}: {error.strerror}") from error
+        self._log.open()
 
     def consume(self, frame: Frame) -> None:
-        """Write the frame's line, then its events."""
-        self._write(frame_line(frame, self._encodings, self._masks))
+        """Write the frame's line, unless only events are wanted, then its events."""
+        if self._settings.frames:
+            self._write(frame_line(frame, self._settings.encodings, self._settings.masks))
+        else:
+            self._log.begin()
         for line in event_lines(frame):
             self._write(line)
 
@@ -68,38 +67,31 @@ class Events(Sink):
 
     def report(self, summary: dict[str, Any]) -> None:
         """Write the summary line and close the file. A run that captured nothing leaves an existing file as it was."""
-        if self._file is None:
+        if not self._log.is_open:
             return
         captured = any(account["captured"] for account in summary["sources"].values())
         try:
-            if self._begun or captured or os.fstat(self._file).st_size == 0:
-                self._write({"type": "summary", **summary})
+            if self._log.begun or captured or self._log.size == 0:
+                self._write({"type": "summary", **summary}, is_last=True)
         finally:
-            os.close(self._file)
-            self._file = None
+            self._log.close()
 
     @property
     def files(self) -> list[Path]:
-        """The log."""
-        return [self._path] if self._begun else []
+        """The log, and what it was before it was rotated."""
+        return self._log.files
 
-    def _write(self, record: dict[str, Any]) -> None:
-        assert self._file is not None
-        line = self._encode(record)
-        rest = memoryview(line)
-        try:
-            if not self._begun:
-                self._begun = True
-                with contextlib.suppress(OSError):  # a pipe cannot be cut
-                    os.ftruncate(self._file, 0)
-            while rest:  # a full disk takes a part and refuses the next write
-                rest = rest[os.write(self._file, rest) :]
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._size)
-                os.lseek(self._file, self._size, os.SEEK_SET)
-            raise SinkError(f"cannot write events to {self._path}: {error.strerror}") from error
-        self._size += len(line)
+    @property
+    def dropped(self) -> int:
+        """Lines that a full disk cost."""
+        return self._log.space.lost
+
+    def remark(self) -> str | None:
+        """Say how many lines are missing."""
+        return self._log.space.remark()
+
+    def _write(self, record: dict[str, Any], *, is_last: bool = False) -> None:
+        self._log.write(self._encode(record), is_last=is_last)
 
     def _encode(self, record: dict[str, Any]) -> bytes:
         try:
@@ -108,5 +100,5 @@ class Events(Sink):
             except (TypeError, ValueError):
                 text = json.dumps(plain(record), separators=(",", ":"), allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
-            raise SinkError(f"cannot write events to {self._path}: an event is no JSON: {error}") from error
+            raise SinkError(f"cannot write events to {self._settings.path}: an event is no JSON: {error}") from error
         return text.encode() + b"\n"

@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pipeline.capture.source import SourceInfo
 
 
 def prepare_folder(folder: Path, purpose: str) -> None:
@@ -40,3 +46,20 @@ def prepare_file(path: Path, purpose: str) -> None:
             raise ConfigError(f"{purpose}: cannot write to {path}: Permission denied")
     else:
         prepare_folder(path.parent, purpose)
+
+
+def refuse_sources(paths: Iterable[Path], sources: Sequence[SourceInfo], purpose: str) -> None:
+    """See that no file that is to be written is one that is read.
+
+    Raises:
+        ConfigError: one is.
+    """
+    read = {Path(url).resolve() for source in sources if "://" not in (url := source.url.removeprefix("file://"))}
+    for path in paths:
+        if path.resolve() in read:
+            raise ConfigError(f"{purpose}: {path} is also a source: it would be overwritten")
+
+
+def file_of_source(path: Path, source: str, sources: Sequence[SourceInfo]) -> Path:
+    """Return a source's own file: the path where there is one source, else out-<source>.txt."""
+    return path if len(sources) == 1 else path.with_name(f"{path.stem}-{source}{path.suffix}")

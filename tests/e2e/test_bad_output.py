@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,3 +79,16 @@ def test_a_full_disk_fails_the_run_and_keeps_what_was_recorded(desk: Path, tiny_
     assert done.code == 1
     assert len(look_into(record).times) >= 1
     assert '"type":"summary"' in (desk / "log.jsonl").read_text().splitlines()[-1]
+
+
+def test_a_full_disk_costs_lines_of_the_log_and_not_the_run(desk: Path, disk_of: Callable[[str], Path]) -> None:
+    log = disk_of("16k") / "log.jsonl"
+    done = frameloom("run", "--source", "synthetic://64x64?frames=300", "--events", log, *NO_MODEL, cwd=desk)
+    assert done.code == 0
+    whole = [json.loads(line) for line in log.read_text().splitlines()]
+    frames = [line["frame"] for line in whole if line["type"] == "frame"]
+    assert frames == list(range(len(frames)))
+    missing = 301 - len(whole)
+    assert f"note: sinks.events: {missing} lines are missing in {log}: the disk was full" in done.out
+    assert f"sinks.events: cannot write to {log}: No space left on device" in done.error
+    assert len(done.error.splitlines()) == 1

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import collections
-import contextlib
-import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.capture.source import SourceInfo
+from pipeline.config.sink_settings import EventsSettings
 from pipeline.errors import ConfigError, SinkError
 from pipeline.faces import Faces
 from pipeline.frame import Detections, Frame
@@ -44,10 +45,14 @@ def found(score: float = 0.91234567, class_ids: tuple[int, ...] = (0,)) -> Detec
     return Detections(np.full((count, 4), 1 / 3), np.full(count, score), np.array(class_ids))
 
 
+def log(path: Path, **settings: Any) -> Events:
+    return Events(EventsSettings(path=path, **settings))
+
+
 def written(
     path: Path, *frames: Frame, summary: dict[str, Any] = SUMMARY, encodings: bool = False, masks: bool = False
 ) -> list[dict[str, Any]]:
-    sink = Events(path, encodings, masks)
+    sink = log(path, encodings=encodings, masks=masks)
     sink.check([])
     sink.open()
     for each in frames:
@@ -257,7 +262,7 @@ def test_an_event_that_is_no_json_fails_clearly_and_leaves_whole_lines(tmp_path:
     loop: dict[str, Any] = {}
     loop["loop"] = loop
     for event in ({"x": object()}, loop):
-        sink = Events(tmp_path / "e.jsonl")
+        sink = log(tmp_path / "e.jsonl")
         sink.open()
         with pytest.raises(SinkError, match="an event is no JSON"):
             sink.consume(frame(events=[event]))
@@ -273,48 +278,254 @@ def tiny_disk(disk_of: Callable[[str], Path]) -> Path:
     return disk_of("64k")
 
 
-def fill(path: Path) -> None:
-    sink = Events(path)
+def fill(path: Path, lines: int = 400) -> Events:
+    """Write more than fits."""
+    sink = log(path)
     sink.open()
-    lines = (frame(index, detections=found(class_ids=(0,) * (1 + index % 7))) for index in itertools.count())
-    with pytest.raises(SinkError, match=r"No space left on device|File too large"):
-        collections.deque(map(sink.consume, lines), maxlen=0)
-    with contextlib.suppress(SinkError):
-        sink.report(SUMMARY)
-    descriptors = (os.path.join("/proc/self/fd", number) for number in os.listdir("/proc/self/fd"))
-    assert str(path) not in [os.readlink(each) for each in descriptors if os.path.lexists(each)]
+    for index in range(lines):
+        sink.consume(frame(index, detections=found(class_ids=(0,) * (1 + index % 7))))
+    return sink
 
 
-def test_a_full_disk_leaves_only_whole_lines(tiny_disk: Path) -> None:
-    fill(tiny_disk / "e.jsonl")
+def end(sink: Events) -> None:
+    sink.close()
+    sink.report(SUMMARY)
+
+
+def test_a_full_disk_costs_whole_lines_and_not_the_run(tiny_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tiny_disk / "e.jsonl"
+    sink = fill(path)
+    kept = strict(path)
+    assert len(kept) > 50
+    assert [line["frame"] for line in kept] == list(range(len(kept)))
+    assert sink.dropped == 400 - len(kept)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"sinks.events: cannot write to {path}: No space left on device; what does not fit is left out, until there "
+        "is room"
+    ]
+    assert sink.remark() == f"sinks.events: {sink.dropped} lines are missing in {path}: the disk was full"
+    end(sink)
+    strict(path)
+
+
+def test_a_disk_that_has_room_again_is_written_to_again(tiny_disk: Path) -> None:
+    ballast = tiny_disk / "ballast"
+    ballast.write_bytes(bytes(40_000))
+    sink = fill(tiny_disk / "e.jsonl", 200)
+    lost = sink.dropped
+    assert lost > 0
+    ballast.unlink()
+    sink.consume(frame(200))
+    assert sink.dropped == lost + 1, "a full disk is not asked for every line"
+    time.sleep(1.05)
+    sink.consume(frame(201))
+    end(sink)
     lines = strict(tiny_disk / "e.jsonl")
-    assert len(lines) > 50
-    assert [line["frame"] for line in lines if line["type"] == "frame"] == list(range(len(lines) - 1)) or (
-        lines[-1]["type"] == "frame"
-    )
+    assert [line.get("frame") for line in lines[-2:]] == [201, None]
+    assert lines[-1]["type"] == "summary"
+    assert sink.dropped == lost + 1
+
+
+def test_the_summary_is_tried_although_the_disk_was_full_a_moment_ago(tiny_disk: Path) -> None:
+    ballast = tiny_disk / "ballast"
+    ballast.write_bytes(bytes(40_000))
+    sink = fill(tiny_disk / "e.jsonl", 200)
+    ballast.unlink()
+    end(sink)
+    assert strict(tiny_disk / "e.jsonl")[-1]["type"] == "summary"
 
 
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from tests.pipeline.test_events import fill
+from tests.pipeline.test_events import end, fill
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_001, 50_001))
-fill(Path(sys.argv[1]))
+sink = fill(Path(sys.argv[1]))
+end(sink)
+print(sink.dropped)
 """
 
 
 def test_a_limit_on_file_size_leaves_only_whole_lines(tmp_path: Path) -> None:
     command = [sys.executable, "-c", LIMITED, str(tmp_path / "e.jsonl")]
-    subprocess.run(command, cwd=REPOSITORY, check=True)
-    assert len(strict(tmp_path / "e.jsonl")) > 50
+    done = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True)
+    lines = strict(tmp_path / "e.jsonl")
+    assert len(lines) + int(done.stdout) == 401
+    assert len(lines) > 50
     assert 40_000 < (tmp_path / "e.jsonl").stat().st_size <= 50_001
+
+
+def test_a_disk_that_fails_for_another_reason_fails_the_run(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: os.close(os.open(pipe, os.O_RDONLY)))
+    reader.start()
+    sink = log(pipe)
+    sink.open()
+    reader.join()
+    with pytest.raises(SinkError, match=r"^sinks\.events: cannot write to .*pipe: Broken pipe$"):
+        sink.consume(frame())
+    with pytest.raises(SinkError, match="Broken pipe"):
+        sink.report(SUMMARY)
+
+
+# --- rotation ---------------------------------------------------------------------------------------------------
+
+
+def test_without_frames_there_are_events_and_the_summary_only(tmp_path: Path) -> None:
+    sink = log(tmp_path / "e.jsonl", frames=False)
+    (tmp_path / "e.jsonl").write_text("old\n")
+    sink.open()
+    sink.consume(frame(0))
+    assert (tmp_path / "e.jsonl").read_text() == ""
+    sink.consume(frame(1, events=[{"event": "zone.enter"}]))
+    end(sink)
+    lines = strict(tmp_path / "e.jsonl")
+    assert [line["type"] for line in lines] == ["event", "summary"]
+
+
+def all_lines(*paths: Path) -> list[dict[str, Any]]:
+    return [line for path in paths for line in strict(path)]
+
+
+def test_a_log_is_rotated_between_lines_and_the_oldest_is_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    sink = log(path, rotate_mb=0.01, keep_files=3)
+    sink.open()
+    for index in range(600):
+        sink.consume(frame(index))
+    end(sink)
+    names = sorted(each.name for each in tmp_path.iterdir())
+    assert names == ["e.jsonl", "e.jsonl.1", "e.jsonl.2", "e.jsonl.3"]
+    assert sorted(each.name for each in sink.files) == names
+    lines = all_lines(*(tmp_path / name for name in ("e.jsonl.3", "e.jsonl.2", "e.jsonl.1", "e.jsonl")))
+    assert lines.pop()["type"] == "summary"
+    numbers = [line["frame"] for line in lines]
+    assert numbers == list(range(numbers[0], 600))
+    sizes = [(tmp_path / name).stat().st_size for name in names]
+    assert all(9_000 < size <= 10_000 for size in sizes[1:])
+    assert sink.dropped == 0
+
+
+def test_a_line_longer_than_a_file_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    sink = log(path, rotate_mb=0.001, keep_files=2)
+    sink.open()
+    sink.consume(frame(0))
+    sink.consume(frame(1, detections=found(class_ids=(0,) * 50)))
+    end(sink)
+    assert [line["frame"] for line in strict(tmp_path / "e.jsonl.2")] == [0]
+    assert len(strict(tmp_path / "e.jsonl.1")[0]["detections"]) == 50
+    assert strict(path)[0]["type"] == "summary"
+
+
+def test_a_log_of_an_earlier_run_becomes_an_old_one_where_logs_are_rotated(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    path.write_text("of yesterday\n")
+    sink = log(path, rotate_mb=1)
+    sink.open()
+    assert path.read_text() == "of yesterday\n"
+    sink.consume(frame())
+    end(sink)
+    assert (tmp_path / "e.jsonl.1").read_text() == "of yesterday\n"
+    assert [line["type"] for line in strict(path)] == ["frame", "summary"]
+
+
+def move(path: Path) -> None:
+    path.rename(path.with_suffix(".old"))
+
+
+def replace_by_empty(path: Path) -> None:
+    move(path)
+    path.touch()
+
+
+def copy_and_truncate(path: Path) -> None:
+    path.with_suffix(".old").write_bytes(path.read_bytes())
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("rotate", [move, replace_by_empty, copy_and_truncate])
+def test_a_log_that_logrotate_takes_loses_no_line(tmp_path: Path, rotate: Callable[[Path], None]) -> None:
+    path = tmp_path / "e.jsonl"
+    sink = log(path)
+    sink.open()
+    for index in range(50):
+        sink.consume(frame(index))
+    rotate(path)
+    for index in range(50, 100):
+        sink.consume(frame(index))
+    end(sink)
+    lines = all_lines(tmp_path / "e.old", path)
+    assert [line["frame"] for line in lines[:-1]] == list(range(100))
+    assert strict(path)[0]["frame"] == 50
+    assert strict(path)[-1]["type"] == "summary"
+
+
+def test_a_deleted_log_is_begun_again(tmp_path: Path) -> None:
+    path = tmp_path / "e.jsonl"
+    sink = log(path, encodings=True)
+    sink.open()
+    sink.consume(frame(0))
+    path.unlink()
+    sink.consume(frame(1))
+    path.unlink()
+    end(sink)
+    assert [line["type"] for line in strict(path)] == ["summary"]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_real_logrotate_loses_no_line(tmp_path: Path) -> None:
+    program = shutil.which("logrotate") or "/usr/sbin/logrotate"
+    if not os.path.exists(program):
+        pytest.skip("no logrotate here (apt: logrotate)")
+    path = tmp_path / "e.jsonl"
+    rules = tmp_path / "rules"
+    rules.write_text(f"{path} {{\n  rotate 3\n  missingok\n  size 1\n}}\n")
+    sink = log(path)
+    sink.open()
+    for index in range(90):
+        sink.consume(frame(index))
+        if index in (29, 59):
+            command = [program, "--force", "--state", str(tmp_path / "state"), str(rules)]
+            subprocess.run(command, check=True, capture_output=True)
+    end(sink)
+    lines = all_lines(tmp_path / "e.jsonl.2", tmp_path / "e.jsonl.1", path)
+    assert [line["frame"] for line in lines[:-1]] == list(range(90))
+
+
+def test_a_log_whose_folder_is_gone_is_said_and_comes_back_with_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    sink = log(folder / "e.jsonl")
+    sink.open()
+    sink.consume(frame(0))
+    folder.rename(tmp_path / "away")
+    sink.consume(frame(1))
+    sink.consume(frame(2))
+    assert ["is gone, and no new one can be made" in record.getMessage() for record in caplog.records] == [True]
+    folder.mkdir()
+    sink.consume(frame(3))
+    end(sink)
+    assert [line["frame"] for line in strict(tmp_path / "away" / "e.jsonl")] == [0, 1, 2]
+    assert [line.get("frame") for line in strict(folder / "e.jsonl")] == [3, None]
+
+
+def test_a_source_that_would_become_an_old_log_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "e.jsonl.2").write_bytes(b"a video")
+    source = SourceInfo("a", str(tmp_path / "e.jsonl.2"))
+    log(tmp_path / "e.jsonl").check([source])
+    with pytest.raises(ConfigError, match=r"^sinks\.events: .*e\.jsonl\.2 is also a source"):
+        log(tmp_path / "e.jsonl", rotate_mb=1).check([source])
 
 
 def test_an_older_log_is_replaced_by_the_first_line_and_not_before(tmp_path: Path) -> None:
     path = tmp_path / "e.jsonl"
     path.write_text("an older and much longer log\n" * 1000)
-    sink = Events(path)
+    sink = log(path)
     sink.check([])
     sink.open()
     assert "older" in path.read_text()
@@ -328,7 +539,7 @@ def test_an_older_log_is_replaced_by_the_first_line_and_not_before(tmp_path: Pat
 def test_a_run_that_captured_nothing_leaves_an_older_log(tmp_path: Path) -> None:
     (tmp_path / "e.jsonl").write_text("old\n")
     nothing = {**SUMMARY, "sources": {"a": {"captured": 0, "delivered": 0, "dropped": {}}}}
-    sink = Events(tmp_path / "e.jsonl")
+    sink = log(tmp_path / "e.jsonl")
     sink.open()
     sink.report(nothing)
     assert (tmp_path / "e.jsonl").read_text() == "old\n"
@@ -341,7 +552,7 @@ def test_lines_go_through_a_pipe(tmp_path: Path) -> None:
     got: list[str] = []
     reader = threading.Thread(target=lambda: got.extend(pipe.read_text().splitlines()))
     reader.start()
-    sink = Events(pipe)
+    sink = log(pipe)
     sink.check([])
     sink.open()
     for index in range(300):
@@ -355,9 +566,10 @@ def test_lines_go_through_a_pipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["file/e.jsonl", "/proc/frameloom/e.jsonl", "folder"])
 def test_a_place_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("x")
+    sink = log(tmp_path / place)
     (tmp_path / "folder").mkdir()
     with pytest.raises(ConfigError, match=r"sinks\.events: "):
-        Events(tmp_path / place).check([])
+        sink.check([])
 
 
 def test_a_missing_folder_is_made(tmp_path: Path) -> None:
