@@ -1,0 +1,1 @@
+"""Labelled sequences of boxes: read, followed by a tracker, and scored."""
