@@ -1,18 +1,18 @@
-"""VideoWriter: one H.264 file that plays up to its last second even if the process is killed.
+"""VideoEncoder: pictures become H.264 packets, which anybody may put into a file, or keep for later.
 
-Hybrid-fragmented MP4: while it is written it is a fragmented file (a fragment ends at each keyframe, and a keyframe
-comes at least every second of media time), on a clean close it becomes an ordinary one. Plain MP4 lost every frame
-to a SIGKILL, this 1 of 361. `delay_moov` keeps the time of the first picture where it is not 0. One encoder thread:
-more would take the cores that the model needs.
+A keyframe comes at least every second of media time, so that a file that is cut off loses no more than that, and a
+clip can begin a second before it has to. One encoder thread: more would take the cores that the model needs. Packets
+are apart from files because a clip's beginning is encoded before anybody knows that there will be a clip, and because
+a recording and a clip of the same pictures need not encode them twice.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 # OpenCV first: loaded after PyAV, whose libxcb differs, its windows hang (PyAV issue 978)
@@ -39,6 +39,8 @@ LOOKAHEAD = 10
 Encoder = Literal["auto", "libx264", "h264_nvenc"]
 Codec = Literal["libx264", "h264_nvenc"]
 FALLBACK: Codec = "libx264"
+Form = tuple[int, int, str, bool]
+"""Size and colour tags."""
 logger = logging.getLogger(__name__)
 
 
@@ -63,100 +65,111 @@ class VideoOptions:
         return x264 if self.preset in ("ultrafast", "superfast") else x264 | {"rc-lookahead": str(LOOKAHEAD)}
 
 
-class VideoWriter:
-    """Writes planes of one size and colour to one file."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """One encoded picture."""
 
-    def __init__(self, path: Path, sample: Planes, fps: float, options: VideoOptions) -> None:
-        """Create the file.
+    data: bytes
+    ticks: int
+    """When to show it."""
+    is_keyframe: bool
+    stream: Any
+    """The stream of PyAV that it belongs to: size, colours, parameter sets. Another one begins with a keyframe."""
+
+
+class VideoEncoder:
+    """Encodes pictures, whose size and colour may change on the way."""
+
+    def __init__(self, fps: float, options: VideoOptions) -> None:
+        """Encode nothing yet.
 
         Args:
-            path: of the MP4 file; an existing one is replaced.
-            sample: planes whose size and colour tags the file gets; small ones are padded.
             fps: nominal rate; timestamps need not follow it.
             options: the encoder and its settings.
-
-        Raises:
-            SinkError: the file cannot be created, or the encoder does not work here.
         """
-        self.path = path
-        self.form = form_of(sample)
-        self._clock = RisingClock(round(SECOND / fps) if fps else SECOND)
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self._options = options
+        self._shell: Any = None
+        self._stream: Any = None
         self._held: av.VideoFrame | None = None
         self._keyframe: int | None = None
-        try:
-            self._container = av.open(
-                f"file:{path}",
-                "w",
-                format="mp4",
-                options={
-                    "movflags": "hybrid_fragmented+frag_keyframe+default_base_moof+delay_moov",
-                    "flush_packets": "1",
-                },
-            )
-            self._stream: Any = self._container.add_stream(options.codec, rate=Fraction(fps).limit_denominator(1001))
-            _configure(self._stream.codec_context, padded(sample), options)
-            self._stream.time_base = TIME_BASE
-        except (av.FFmpegError, OSError, ValueError) as error:
-            raise SinkError(f"cannot record to {path}: {describe(error)}") from error
+        self.form: Form | None = None
+        """Of the last picture; None: none has come, or they are flushed."""
 
-    def write(self, planes: Planes, time_s: float) -> None:
-        """Encode one picture.
+    def encode(self, planes: Planes, ticks: int, keyframe: bool = False) -> list[Encoded]:
+        """Take one picture; return what has become ready, which may be earlier ones.
 
         A picture waits for the next one where that decides whether it must be a keyframe: all of them, except
-        keyframes themselves. The pixels must stay as they are until then.
+        keyframes themselves. The pixels must stay as they are until then. Small pictures are padded.
 
         Args:
-            planes: of the writer's size and colour.
-            time_s: when to show it; made to rise strictly.
+            planes: of any size and colour; a change begins another stream.
+            ticks: when to show it; must rise strictly (`RisingClock`).
+            keyframe: whether it must be one, for a file to begin with it.
 
         Raises:
-            SinkError: the disk is full or gone; what is written so far plays.
+            SinkError: the encoder does not take it.
         """
+        ready = [] if self.form == form_of(planes) else self.flush()
+        if self.form is None:
+            self._open(padded(planes))
+            self.form = form_of(planes)
         frame = padded(planes).to_video_frame()
-        frame.pts = self._clock.ticks(time_s)
+        frame.pts = ticks
         frame.time_base = TIME_BASE
-        self._release(frame.pts)
-        if self._keyframe is None or frame.pts - self._keyframe >= SECOND:
-            self._encode_keyframe(frame)
+        ready += self._release(ticks)
+        if keyframe or self._keyframe is None or ticks - self._keyframe >= SECOND:
+            ready += self._as_keyframe(frame)
         else:
             self._held = frame
+        return ready
 
-    def _release(self, next_pts: int) -> None:
+    def flush(self) -> list[Encoded]:
+        """Return what still waits; the next picture begins another stream."""
+        if self.form is None:
+            return []
+        held, self._held = self._held, None
+        ready = [] if held is None else self._packets(held)
+        try:
+            return ready + self._packets(None)
+        finally:
+            self._shell.close()  # else the encoder's memory waits for the garbage collector
+            self._shell = self._stream = self._keyframe = self.form = None
+
+    def _open(self, sample: Planes) -> None:
+        """Begin a stream: one of a file without a byte, which other files take for their template."""
+        try:
+            self._shell = av.open(io.BytesIO(), "w", format="mp4", options={"movflags": "delay_moov+frag_keyframe"})
+            self._stream = self._shell.add_stream(self._options.codec, rate=self._rate)
+            _configure(self._stream.codec_context, sample, self._options)
+            self._stream.time_base = TIME_BASE
+            self._shell.start_encoding()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            size = f"{sample.width} x {sample.height}"
+            raise SinkError(
+                f"cannot encode pictures of {size} with {self._options.codec}: {describe(error)}"
+            ) from error
+
+    def _release(self, next_ticks: int) -> list[Encoded]:
         """Encode the picture that waited, now that it is known whether a keyframe after it would come too late."""
         held, self._held = self._held, None
-        if held is not None and self._keyframe is not None and next_pts - self._keyframe > SECOND:
-            self._encode_keyframe(held)
-        elif held is not None:
-            self._mux(held)
+        if held is None:
+            return []
+        if self._keyframe is not None and next_ticks - self._keyframe > SECOND:
+            return self._as_keyframe(held)
+        return self._packets(held)
 
-    def _encode_keyframe(self, frame: av.VideoFrame) -> None:
+    def _as_keyframe(self, frame: av.VideoFrame) -> list[Encoded]:
         frame.pict_type = PictureType.I
         self._keyframe = frame.pts
-        self._mux(frame)
+        return self._packets(frame)
 
-    def _mux(self, frame: av.VideoFrame | None) -> None:
+    def _packets(self, frame: av.VideoFrame | None) -> list[Encoded]:
         try:
-            for packet in self._stream.encode(frame):
-                self._container.mux(packet)
+            packets = self._stream.encode(frame)
         except (av.FFmpegError, OSError) as error:
-            raise SinkError(f"cannot record to {self.path}: {describe(error)}") from error
-
-    def close(self) -> None:
-        """Finish the file.
-
-        Raises:
-            SinkError: as `write`; the file is closed nevertheless.
-        """
-        held, self._held = self._held, None
-        try:
-            if held is not None:
-                self._mux(held)
-            self._mux(None)
-        finally:
-            try:
-                self._container.close()
-            except (av.FFmpegError, OSError) as error:
-                raise SinkError(f"cannot finish {self.path}: {describe(error)}") from error
+            raise SinkError(f"cannot encode: {describe(error)}") from error
+        return [Encoded(bytes(packet), packet.pts, packet.is_keyframe, self._stream) for packet in packets]
 
 
 class RisingClock:
@@ -166,8 +179,8 @@ class RisingClock:
     beginning (joined files, a counter that wrapped): it goes on one nominal step after the last.
     """
 
-    def __init__(self, step: int) -> None:
-        self._step = step
+    def __init__(self, fps: float) -> None:
+        self._step = round(SECOND / fps) if fps else SECOND
         self._last = -1
         self._shift = 0
 
@@ -181,8 +194,8 @@ class RisingClock:
         return self._last
 
 
-def form_of(planes: Planes) -> tuple[int, int, str, bool]:
-    """Return what cannot change within a file: size and colour tags."""
+def form_of(planes: Planes) -> Form:
+    """Return what cannot change within a stream."""
     return planes.width, planes.height, planes.matrix, planes.full_range
 
 

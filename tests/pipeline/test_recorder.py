@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Frame
 from pipeline.picture import Matrix, Picture, Planes, bgr_to_planes
 from pipeline.sinks import video
-from pipeline.sinks.recorder import Recorder, RecorderOptions
-from pipeline.sinks.video import RisingClock, VideoOptions, VideoWriter
+from pipeline.sinks.file_names import FileNames
+from pipeline.sinks.mp4_file import Mp4File
+from pipeline.sinks.recorder import Recorder, RecorderOptions, Recording
+from pipeline.sinks.video import SECOND, RisingClock, VideoEncoder, VideoOptions
 from tests.pipeline.videos import (
     AV_MATRIX,
     RGB,
@@ -48,8 +51,12 @@ def frame(index: int, source: str = "a", pts: float | None = None, size: tuple[i
     return Frame(source, index, index / 25 if pts is None else pts, 100 + index / 10, picture)
 
 
+def recording(path: Path, fps: float = 25, options: VideoOptions | None = None) -> Recording:
+    return Recording(FileNames(path, set(), numbered=False), fps, options or VideoOptions())
+
+
 def write(path: Path, times: list[float], fps: float = 25, options: VideoOptions | None = None) -> None:
-    writer = VideoWriter(path, grey(0), fps, options or VideoOptions())
+    writer = recording(path, fps, options)
     for index, time_s in enumerate(times):
         writer.write(grey(20 + 4 * index % 200), time_s)
     writer.close()
@@ -156,7 +163,7 @@ def test_no_preset_makes_b_frames(tmp_path: Path, preset: str) -> None:
     ],
 )
 def test_times_rise_strictly_whatever_the_source_says(tmp_path: Path, times: list[float], ticks: list[int]) -> None:
-    clock = RisingClock(3600)
+    clock = RisingClock(25)
     assert [clock.ticks(time_s) for time_s in times] == ticks
     write(tmp_path / "out.mp4", times)
     assert look_into(tmp_path / "out.mp4").ticks == ticks
@@ -167,7 +174,7 @@ def test_times_rise_strictly_whatever_the_source_says(tmp_path: Path, times: lis
 def test_colours_and_their_tags_reach_the_recording(tmp_path: Path, matrix: Matrix, full: bool) -> None:
     data = flat_frame(64, 48, "yuv420p", yuv_of(RGB, matrix, full)).to_ndarray()
     planes = Planes(np.ascontiguousarray(data), matrix, full)
-    writer = VideoWriter(tmp_path / "out.mp4", planes, 25, VideoOptions(crf=1))
+    writer = recording(tmp_path / "out.mp4", options=VideoOptions(crf=1))
     for index in range(3):
         writer.write(planes, index / 25)
     writer.close()
@@ -216,6 +223,19 @@ def test_odd_and_tiny_sizes_are_padded(tmp_path: Path, size: tuple[int, int], re
     seen = look_into(tmp_path / "out.mp4")
     assert (seen.sizes, len(seen.times)) == ({recorded}, 3)
     assert seen.images[0].mean() == pytest.approx(90, abs=3)
+
+
+@pytest.mark.parametrize("rate", [1, 5, 25, 60])
+@pytest.mark.parametrize("count", [25, 500])
+def test_what_a_file_will_take_on_the_disk_is_known_while_it_is_written(tmp_path: Path, rate: int, count: int) -> None:
+    encoder = VideoEncoder(rate, VideoOptions(preset="ultrafast"))
+    encoded = [each for n in range(count) for each in encoder.encode(grey(n % 200, (32, 32)), n * SECOND // rate)]
+    file = Mp4File(tmp_path / "out.mp4", encoded[0].stream)
+    for each in encoded:
+        file.write(each)
+        assert (tmp_path / "out.mp4").stat().st_size <= file.size
+    file.close()
+    assert 0 <= file.size - (tmp_path / "out.mp4").stat().st_size <= 2000 + 40 * count
 
 
 # --- several files ----------------------------------------------------------------------------------------------
@@ -309,6 +329,97 @@ def test_one_sources_second_file_is_not_anothers_first(tmp_path: Path) -> None:
     assert all(len(look_into(path).times) == 2 for path in sink.files)
 
 
+# --- names with times, and what is deleted again -------------------------------------------------------------------
+
+
+def record_seconds(sink: Recorder, seconds: float, source: str = "a") -> None:
+    for index in range(round(25 * seconds)):
+        sink.consume(frame(index, source))
+    sink.close()
+
+
+def test_each_segment_is_named_by_the_time_at_which_it_begins_and_replaces_none(tmp_path: Path) -> None:
+    path = tmp_path / "rec" / "%Y-%m-%d" / "%H-%M.mp4"
+    before = datetime.now().astimezone()
+    for _ in range(2):
+        record_seconds(recorder(path, segment_s=1.0), 3)
+    after = datetime.now().astimezone()
+    found = sorted((tmp_path / "rec").rglob("*.mp4"))
+    assert len(found) == 6
+    assert all(len(look_into(each).times) == 25 and look_into(each).times[0] == 0 for each in found[1:])
+    names = {each.relative_to(tmp_path / "rec").as_posix() for each in found}
+    first = {f"{at:%Y-%m-%d/%H-%M}.mp4" for at in (before, after)}
+    assert names & first
+    if len(first) == 1:  # the minute did not change meanwhile
+        stem = first.pop().removesuffix(".mp4")
+        assert names == {f"{stem}.mp4", *(f"{stem}-{number}.mp4" for number in range(2, 7))}
+
+
+def test_several_sources_have_their_names_behind_the_time(tmp_path: Path) -> None:
+    sources = [SourceInfo(name, f"{name}.avi", fps=25) for name in ("a", "b")]
+    sink = recorder(tmp_path / "%Y.mp4", sources)
+    for source in sources:
+        sink.consume(frame(0, source.name))
+    sink.close()
+    year = datetime.now().astimezone().year
+    assert [path.name for path in sink.files] == [f"{year}-a.mp4", f"{year}-b.mp4"]
+
+
+@pytest.mark.parametrize("name", ["%Q.mp4", "%", "%Y%.mp4", "100%.mp4"])
+def test_a_percent_sign_that_stands_for_no_time_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"sinks\.record: '%.?' in .* stands for no time; these do: %Y"):
+        recorder(tmp_path / name)
+
+
+def test_a_source_is_never_replaced_by_a_file_with_its_name(tmp_path: Path) -> None:
+    path = grey_video(tmp_path / f"{datetime.now().astimezone():%Y}.mp4", 5)
+    precious = path.read_bytes()
+    sink = recorder(tmp_path / "%Y.mp4", [SourceInfo("a", str(path), fps=25)], keep_mb=0.0001)
+    sink.consume(frame(0))
+    sink.close()
+    assert path.read_bytes() == precious
+    assert not sink.files, "it takes more than what may be kept"
+
+
+def test_the_oldest_segments_go_when_all_take_too_much_and_others_stay(tmp_path: Path) -> None:
+    others = {"other-001.mp4": b"x" * 90_000, "out-1.mp4": b"y" * 90_000, "out-001.txt": b"z" * 90_000}
+    for name, content in others.items():
+        (tmp_path / name).write_bytes(content)
+    sink = recorder(tmp_path / "out.mp4", segment_s=1.0, keep_mb=0.3, video=VideoOptions(preset="ultrafast"))
+    largest = 0
+    for index in range(400):
+        picture = Picture(planes=noise_planes(64, 48, index))
+        sink.consume(Frame("a", index, index / 25, 0, picture))
+        largest = max(largest, sum(path.stat().st_size for path in tmp_path.glob("out-???.mp4")))
+    sink.close()
+    left = sorted(path.name for path in tmp_path.glob("out-???.mp4"))
+    assert left == [path.name for path in sink.files]
+    assert left[-1] == "out-016.mp4"
+    assert 1 < len(left) < 16
+    assert left == [f"out-{number:03d}.mp4" for number in range(17 - len(left), 17)]
+    assert sum((tmp_path / name).stat().st_size for name in left) <= 300_000
+    assert largest <= 300_000
+    assert {name: (tmp_path / name).read_bytes() for name in others} == others
+
+
+def test_segments_that_ended_too_long_ago_go_with_their_folders_at_the_start(tmp_path: Path) -> None:
+    old = tmp_path / "rec" / "2020-01-31" / "10-00-00.mp4"
+    young = tmp_path / "rec" / "2020-02-01" / "10-00-00-2.mp4"
+    foreign = [tmp_path / "rec" / "2020-02-02" / "holiday.mp4", tmp_path / "rec" / "notes" / "10-00-00.mp4"]
+    for path in (old, young, *foreign):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+        os.utime(path, (1, 1) if path is not young else None)
+    record_seconds(recorder(tmp_path / "rec" / "%Y-%m-%d" / "%H-%M-%S.mp4", keep_s=3600.0), 1)
+    assert not old.parent.exists()
+    assert all(path.exists() for path in (young, *foreign))
+
+
+def test_keeping_needs_more_than_one_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"sinks\.record: .*out\.mp4 is one file: keep_s and keep_mb need segment_s"):
+        recorder(tmp_path / "out.mp4", keep_mb=5.0)
+
+
 # --- where it cannot be written ---------------------------------------------------------------------------------
 
 
@@ -350,7 +461,7 @@ def open_files(folder: Path) -> list[str]:
 
 def fill(path: Path) -> int:
     """Write until the disk is full; return how many pictures were accepted."""
-    writer = VideoWriter(path, noise_planes(320, 240), 25, VideoOptions(preset="ultrafast"))
+    writer = recording(path, options=VideoOptions(preset="ultrafast"))
     accepted = itertools.count()
     with pytest.raises(SinkError, match=r"No space left on device|File too large"):
         write_noise(writer, accepted)
@@ -359,7 +470,7 @@ def fill(path: Path) -> int:
     return next(accepted) - 1
 
 
-def write_noise(writer: VideoWriter, numbers: Iterator[int]) -> None:
+def write_noise(writer: Recording, numbers: Iterator[int]) -> None:
     for number in itertools.takewhile(lambda number: number < 400, numbers):
         writer.write(noise_planes(320, 240, number), number / 25)
 
@@ -402,10 +513,9 @@ def test_at_a_limit_on_file_size_what_is_written_plays(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from pipeline.sinks.video import VideoOptions, VideoWriter
-from tests.pipeline.test_recorder import grey
+from tests.pipeline.test_recorder import grey, recording
 rate = float(sys.argv[2])
-writer = VideoWriter(Path(sys.argv[1]), grey(0), rate, VideoOptions())
+writer = recording(Path(sys.argv[1]), rate)
 index = 0
 while True:
     writer.write(grey(20 + 4 * index % 200), index / rate)
@@ -437,9 +547,9 @@ def test_after_a_kill_the_recording_plays_up_to_its_last_second(tmp_path: Path, 
 
 def test_names_with_odd_characters_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("ü 猫.mp4", "a[1].mp4", "pipe:1.mp4", "100%d.mp4"):
+    for name in ("ü 猫.mp4", "a[1].mp4", "pipe:1.mp4", "100%%.mp4"):
         write(Path(name), steady(25, 3))
-        assert len(look_into(Path(name)).times) == 3
+        assert len(look_into(Path(name.replace("%%", "%"))).times) == 3
 
 
 def test_all_files_are_closed_although_one_fails(tiny_disk: Path, tmp_path: Path) -> None:
