@@ -43,6 +43,8 @@ class Faces:
     """(N, 68, 2) float32, the 68 landmarks of iBUG 300-W in frame pixels."""
     embedder: str | None = None
     """sha256 of the encoder that `encodings` are of."""
+    doubtful: FloatArray | None = None
+    """(M, 4) boxes of what may be a face, too, but is none of these, for what hides people; None: not asked."""
     predicted: bool = False
     """Whether they were not found in this picture but carried over from an earlier one."""
 
@@ -87,5 +89,5 @@ class Faces:
         return clipped if inside.all() else clipped[inside]
 
 
-PER_FACE = tuple(each.name for each in fields(Faces) if each.name not in ("embedder", "predicted"))
+PER_FACE = tuple(each.name for each in fields(Faces) if each.name not in ("embedder", "doubtful", "predicted"))
 """What has an entry for each face."""

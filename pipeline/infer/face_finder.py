@@ -53,6 +53,8 @@ class FinderOptions:
     """Of two boxes that overlap by more than this, the better one stays; None: what the model's authors chose."""
     max_faces: int = 100
     """The best of a picture."""
+    doubtful: float | None = None
+    """Boxes down to this score that are no faces by the other options are given as `Faces.doubtful`; None: not."""
     min_size: float = 0
     """Shorter side of the smallest box that counts, in pixels of the frame."""
 
@@ -179,7 +181,8 @@ class FaceFinder:
         head, size = search.sized.reader.head, search.sized.engine.input_size
         options = self.options
         confidence = head.confidence if options.confidence is None else options.confidence
-        faces = head.decode(outputs, size, confidence)
+        lowest = confidence if options.doubtful is None else min(confidence, options.doubtful)
+        faces = head.decode(outputs, size, lowest)
         faces = faces[np.isfinite(faces.landmarks).all(axis=(1, 2))]
         if head.needs_nms:
             iou = head.iou if options.iou is None else options.iou
@@ -188,9 +191,11 @@ class FaceFinder:
         faces.boxes = search.plan.to_source(faces.boxes) + np.tile(shift, 2)
         faces.landmarks = search.plan.points_to_source(faces.landmarks) + shift
         faces = faces.clip(search.frame[1], search.frame[0])
-        if options.min_size:
-            faces = faces[(faces.boxes[:, 2:] - faces.boxes[:, :2]).min(axis=1) >= options.min_size]
-        return faces[: options.max_faces]
+        sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).min(axis=1)
+        sure = (faces.scores > confidence) & (sides >= options.min_size)
+        sure &= np.cumsum(sure) <= options.max_faces
+        doubtful = None if options.doubtful is None else faces.boxes[~sure]
+        return replace(faces[sure], doubtful=doubtful)
 
     def __call__(self, picture: Picture, region: npt.ArrayLike | None = None) -> Faces:
         """Find the faces of one picture."""

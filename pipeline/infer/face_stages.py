@@ -99,7 +99,7 @@ class FindFaces(AsyncStage[Finding]):
         """Take over the faces that the source's last frame had, or none where there is no person."""
         last = self._last.get(frame.source)
         if last is None or not self.wants(frame):
-            frame.faces = Faces.empty()
+            frame.faces = replace(Faces.empty(), predicted=self.wants(frame))
         else:
             frame.faces = replace(last.clip(frame.width, frame.height), predicted=True)
 
