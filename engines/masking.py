@@ -10,9 +10,12 @@ _IN_QUERY = re.compile(
     r"([?&][^=&\s]*(?:pass|pwd|token|key|secret|auth|signature)[^=&\s]*=)([^\s&'\"]+)", re.IGNORECASE
 )
 
+_SETTING = re.compile(r"""((?<![\w?&-])(?:password|secret)["']?(?:=|:\s+)["']?)([^\s,}"']+)""")
+_HEADER = re.compile(r"(\bAuthorization\s*[=:]\s*)([^\"',\]}]+)", re.IGNORECASE)
+
 
 def mask_passwords(text: str, same_length: bool = False) -> str:
-    """Replace passwords and tokens in all addresses in a text.
+    """Replace passwords and tokens in a text: those of addresses, of settings and of headers.
 
     Args:
         text: any text.
@@ -25,6 +28,6 @@ def mask_passwords(text: str, same_length: bool = False) -> str:
     def hide(match: re.Match[str]) -> str:
         return match[1] + ("*" * len(match[2]) if same_length else "***")
 
-    for pattern in (_WITH_USER, _ALONE, _IN_QUERY):
+    for pattern in (_WITH_USER, _ALONE, _IN_QUERY, _SETTING, _HEADER):
         text = pattern.sub(hide, text)
     return text

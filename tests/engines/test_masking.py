@@ -19,5 +19,22 @@ def test_passwords_and_tokens_in_addresses_are_masked(text: str, expected: str) 
     assert mask_passwords(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mqtt: {user: ann, password: s3cret}", "mqtt: {user: ann, password: ***}"),
+        ("  secret: 's3cret'", "  secret: '***'"),
+        ('"password": "s3cret",', '"password": "***",'),
+        ("--set sinks.mqtt.password=s3cret", "--set sinks.mqtt.password=***"),
+        ("sinks.webhook.secret: 123 is not text", "sinks.webhook.secret: *** is not text"),
+        ("headers: ['Authorization=Bearer s3cret', 'x=y']", "headers: ['Authorization=***', 'x=y']"),
+        ("sinks.mqtt has a password, but no user", "sinks.mqtt has a password, but no user"),
+        ("password: null # the secret", "password: *** # the secret"),
+    ],
+)
+def test_passwords_of_settings_are_masked(text: str, expected: str) -> None:
+    assert mask_passwords(text) == expected
+
+
 def test_masking_can_keep_every_column_in_place() -> None:
     assert mask_passwords("rtsp://ann:secret@cam", same_length=True) == "rtsp://ann:******@cam"
