@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.frame import Frame
 from pipeline.in_hand import PASSING, InHand
 from pipeline.mailbox import EndOfSource, Mailbox, Policy, Sourced
+from pipeline.sinks.records import event_lines
+from pipeline.sinks.sink import MissedEvents
 from pipeline.stage import AsyncStage, Stage
 from pipeline.worker import (
     CollectWorker,
@@ -116,7 +118,7 @@ class Wiring:
         room: Callable[[str], int] = self._delivery_room
         make_room: Callable[[int], None] = self._make_delivery_room
         for stage in reversed(stages):
-            inbox = self._mailbox(LANE, self._ledger.dropped)
+            inbox = self._mailbox(LANE, self._dropped)
             if isinstance(stage, AsyncStage):
                 self._connect_async(stage, inbox, emit, InHand(self._policies, room), make_room)
             else:
@@ -136,9 +138,7 @@ class Wiring:
         in_hand: InHand,
         make_room: Callable[[int], None],
     ) -> None:
-        requests: Mailbox[InFlight[Any]] = Mailbox(
-            dict.fromkeys(self._policies, "every"), PASSING, self._ledger.dropped
-        )
+        requests: Mailbox[InFlight[Any]] = Mailbox(dict.fromkeys(self._policies, "every"), PASSING, self._dropped)
         self.stage_workers.append(CollectWorker(stage, requests, in_hand, emit, self._listener, inbox.wake))
         self.stage_workers.append(SubmitWorker(stage, inbox, requests, in_hand, self._listener, make_room))
 
@@ -146,11 +146,21 @@ class Wiring:
         return Mailbox(self._policies, capacity + self._burst, on_drop, self._max_age_s)
 
     def _delivery_box(self, name: str, capacity: int) -> Mailbox[Frame]:
-        box = self._mailbox(capacity, self._count_sink_drop(name))
+        def count(item: Sourced, reason: str) -> None:
+            with self._counting:
+                self.sink_drops[name] += 1
+            _pass_on_events(item, [box])
+
+        box = self._mailbox(capacity, count)
         for last_stage in self.stage_boxes[:1]:
             box.when_there_is_room(last_stage.wake)
         self._delivery.append(box)
         return box
+
+    def _dropped(self, item: Sourced, reason: str) -> None:
+        """Account for a frame that goes no further."""
+        self._ledger.dropped(item, reason)
+        _pass_on_events(item, self._delivery)
 
     def _delivery_room(self, source: str) -> int:
         return min((box.room(source) for box in self._delivery), default=sys.maxsize)
@@ -158,13 +168,6 @@ class Wiring:
     def _make_delivery_room(self, items: int) -> None:
         for box in self._delivery:
             box.grow(items)
-
-    def _count_sink_drop(self, name: str) -> Callable[[Sourced, str], None]:
-        def count(item: Sourced, reason: str) -> None:
-            with self._counting:
-                self.sink_drops[name] += 1
-
-        return count
 
     def _deliver(self, item: Frame | EndOfSource) -> bool:
         if isinstance(item, Frame):
@@ -188,6 +191,15 @@ class Wiring:
                     "latency_ms": round(step.latency_s * 1e3, 1),
                 }
             )
+
+
+def _pass_on_events(item: Sourced, boxes: Sequence[Mailbox[Frame]]) -> None:
+    """Let sinks know what happened in a frame that they will not get: that somebody came in is not to be lost."""
+    frame = item.frame if isinstance(item, InFlight) else item
+    if isinstance(frame, Frame) and frame.events:
+        missed = MissedEvents(frame.source, tuple(event_lines(frame)))
+        for box in boxes:
+            box.put(missed)
 
 
 def _has_room(room: Callable[[str], int]) -> Callable[[str], bool]:

@@ -22,7 +22,7 @@ from pipeline.frame import Frame, Span
 from pipeline.in_hand import InHand
 from pipeline.ledger import Ledger
 from pipeline.mailbox import EndOfSource, Mailbox, Notice, Sourced
-from pipeline.sinks.sink import Sink
+from pipeline.sinks.sink import MissedEvents, Sink
 from pipeline.stage import AsyncStage, Stage, Ticket
 from pipeline.trace import StageTimes
 
@@ -326,6 +326,8 @@ class SinkWorker(Worker[Frame]):
     def _notice(self, notice: Notice) -> None:
         if isinstance(notice, SourceState):
             self.sink.source_changed(notice)
+        elif isinstance(notice, MissedEvents):
+            self.sink.missed(notice)
 
     def _end(self, source: str) -> None:
         self.sink.end(source)

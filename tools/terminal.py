@@ -138,7 +138,7 @@ def _print_summary(runner: Runner, console: Console) -> None:
     for path in runner.files():
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
     for name, count in summary["sink_drops"].items():
-        console.print(f"{name}: {count} frames not taken by this sink", markup=False)
+        console.print(f"{name}: {count} not taken, or given up", markup=False)
     for remark in runner.remarks():
         console.print(f"note: {remark}", markup=False, soft_wrap=True, style="yellow")
     if runner.abandoned:

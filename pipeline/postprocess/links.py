@@ -26,7 +26,7 @@ FARTHEST = 0.5
 VOTES = 3
 """Frames that must agree before a body takes a name, or changes it."""
 DOUBTS = 20
-"""Frames in which the face on a body is nobody that is known, before its name is taken from it: the tracker has swapped."""
+"""Frames in which the face on a body is nobody that is known, before its name is taken away."""
 BODIES_KEPT = 1024
 """Of one source; those not seen for longest are forgotten first."""
 

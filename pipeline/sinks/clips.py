@@ -27,7 +27,7 @@ from pipeline.sinks.clip_maker import ClipMaker
 from pipeline.sinks.paths import prepare_folder
 from pipeline.sinks.records import event_lines, wanted
 from pipeline.sinks.retention import MEGABYTE, Retention
-from pipeline.sinks.sink import Sink
+from pipeline.sinks.sink import MissedEvents, Sink
 from pipeline.sinks.video import Encoded, RisingClock, VideoEncoder, VideoOptions, describe
 
 DEFAULT_FPS = 25.0
@@ -50,6 +50,8 @@ class Clips(Sink):
         self._encodes = encodes
         self._video = VideoOptions("libx264", settings.preset, settings.crf)
         self._makers: dict[str, ClipMaker] = {}
+        self._missed: dict[str, list[dict[str, Any]]] = {}
+        """Events of frames that were dropped, until the source's next frame."""
         self._encoders: dict[str, tuple[RisingClock, VideoEncoder]] = {}
         self._rates: dict[str, float] = {}
         self._being_read: frozenset[Path] = frozenset()
@@ -86,6 +88,15 @@ class Clips(Sink):
             encoded = []
         self.take(frame, ticks, encoded)
 
+    def missed(self, events: MissedEvents) -> None:
+        """Remember what happened in a frame that was dropped."""
+        if self._encodes:
+            self.remember(events)
+
+    def remember(self, events: MissedEvents) -> None:
+        """Let the source's next frame stand for one that was dropped."""
+        self._missed.setdefault(events.source, []).extend(events.lines)
+
     def take(self, frame: Frame, ticks: int, encoded: Sequence[Encoded]) -> None:
         """Make clips of a frame's events, and of encoded pictures up to this frame.
 
@@ -97,7 +108,8 @@ class Clips(Sink):
         maker = self._maker(frame.source)
         for picture in encoded:
             maker.add(picture, self._picture(frame))
-        lines = [line for line in event_lines(frame) if wanted(line, self.settings.on)]
+        happened = [*self._missed.pop(frame.source, ()), *event_lines(frame)]
+        lines = [line for line in happened if wanted(line, self.settings.on)]
         if lines:
             maker.happened(lines, self._picture(frame), self._occasion(frame, lines[0], ticks))
         maker.last_ticks = ticks

@@ -18,7 +18,7 @@ from pipeline.frame import Frame
 from pipeline.sinks.line_file import LineFile
 from pipeline.sinks.paths import prepare_file, refuse_sources
 from pipeline.sinks.records import event_lines, frame_line, plain
-from pipeline.sinks.sink import Sink
+from pipeline.sinks.sink import MissedEvents, Sink
 
 MEGABYTE = 1_000_000
 
@@ -59,6 +59,11 @@ class Events(Sink):
         else:
             self._log.begin()
         for line in event_lines(frame):
+            self._write(line)
+
+    def missed(self, events: MissedEvents) -> None:
+        """Write what happened in a frame that was dropped."""
+        for line in events.lines:
             self._write(line)
 
     def source_changed(self, state: SourceState) -> None:

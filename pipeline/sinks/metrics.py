@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from pipeline.config.sink_settings import MetricsSettings
 from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Frame
 from pipeline.sinks.metric_families import families
-from pipeline.sinks.sink import Sink
+from pipeline.sinks.sink import MissedEvents, Sink
 
 if TYPE_CHECKING:
     from pipeline.runner import Runner
@@ -75,7 +75,11 @@ class SourceFigures:
         self.objects = objects
         self.faces = None if frame.faces is None else len(frame.faces)
         self.zones = {zone.name: zone for zone in frame.zones}
-        for event in frame.events:
+        self.count(frame.events)
+
+    def count(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """Count events by what they are called."""
+        for event in events:
             self.events[bounded(str(event.get("event", OTHER)), self.events)] += 1
 
     def age_s(self, now: float) -> float:
@@ -139,6 +143,10 @@ class Metrics(Sink):
     def consume(self, frame: Frame) -> None:
         """Note what is in a frame."""
         self._figures[frame.source].add(frame)
+
+    def missed(self, events: MissedEvents) -> None:
+        """Count what happened in a frame that was dropped."""
+        self._figures[events.source].count(events.lines)
 
     def end(self, source: str) -> None:
         """The source is over: its age says nothing any more."""

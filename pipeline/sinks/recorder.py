@@ -29,7 +29,7 @@ from pipeline.sinks.grid import Grid
 from pipeline.sinks.mp4_file import Mp4File
 from pipeline.sinks.paths import prepare_file
 from pipeline.sinks.retention import MEGABYTE, Kept, Retention
-from pipeline.sinks.sink import Sink
+from pipeline.sinks.sink import MissedEvents, Sink
 from pipeline.sinks.video import SECOND, Encoded, RisingClock, VideoEncoder, VideoOptions, form_of, usable
 
 if TYPE_CHECKING:
@@ -194,6 +194,11 @@ class Recorder(Sink):
             self._write(frame.source, planes, time_s, frame)
         if self._grid is not None:
             self._write_grid(self._grid.add(frame.source, self._grid_time(frame), planes))
+
+    def missed(self, events: MissedEvents) -> None:
+        """Let clips know what happened in a frame that was dropped."""
+        if self._clips is not None:
+            self._clips.remember(events)
 
     def end(self, source: str) -> None:
         """Finish the source's file."""

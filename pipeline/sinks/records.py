@@ -22,13 +22,15 @@ SPEED_DECIMALS = 2
 
 def event_lines(frame: Frame) -> list[dict[str, Any]]:
     """Return the records of a frame's events; their own keys come after the common ones and cannot replace them."""
-    place = {
+    place: dict[str, Any] = {
         "type": "event",
         "source": frame.source,
         "frame": frame.index,
         "pts": round(frame.pts, 6),
         "wall_time": frame.wall_time,
     }
+    if frame.file is not None:
+        place["file"] = str(frame.file)
     return [place | event | place for event in frame.events]
 
 

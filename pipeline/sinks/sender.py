@@ -18,7 +18,7 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from pipeline.capture.source import SourceInfo
 from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Frame
 from pipeline.sinks.records import event_lines, plain, wanted
-from pipeline.sinks.sink import Sink
+from pipeline.sinks.sink import MissedEvents, Sink
 from pipeline.sinks.spool import Spool, SpoolInUse
 
 logger = logging.getLogger(__name__)
@@ -156,9 +156,16 @@ class Sender(Sink):
 
     def consume(self, frame: Frame) -> None:
         """Keep the events that are wanted."""
-        for record in event_lines(frame):
+        self._keep(event_lines(frame))
+
+    def missed(self, events: MissedEvents) -> None:
+        """Keep what happened in a frame that was dropped."""
+        self._keep(events.lines)
+
+    def _keep(self, records: Iterable[Mapping[str, Any]]) -> None:
+        for record in records:
             if wanted(record, self._on):
-                self._put(record | {"id": uuid.uuid4().hex, "reported_at": round(time.time(), 3)})
+                self._put({**record, "id": uuid.uuid4().hex, "reported_at": round(time.time(), 3)})
 
     def _put(self, record: Mapping[str, Any]) -> None:
         self.spool.put(as_json(record, self.name))

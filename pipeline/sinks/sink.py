@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from pipeline.mailbox import Notice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -10,6 +13,14 @@ if TYPE_CHECKING:
 
     from pipeline.capture.source import SourceInfo, SourceState
     from pipeline.frame import Frame
+
+
+@dataclass(frozen=True)
+class MissedEvents(Notice):
+    """What happened in a frame that a sink does not get, because it was dropped."""
+
+    lines: tuple[dict[str, Any], ...]
+    """As `pipeline.sinks.records.event_lines` gives them."""
 
 
 class Sink:
@@ -38,6 +49,9 @@ class Sink:
 
     def source_changed(self, state: SourceState) -> None:
         """Take the new state of a live source; the frames that it sent before may come after it."""
+
+    def missed(self, events: MissedEvents) -> None:
+        """Take the events of a frame that was dropped; frames after it may have come before."""
 
     def end(self, source: str) -> None:
         """The source's last frame has been consumed."""

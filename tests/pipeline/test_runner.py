@@ -19,6 +19,8 @@ from pipeline.errors import FrameloomError, SinkError, SourceError, StageError
 from pipeline.frame import Frame
 from pipeline.mailbox import EndOfSource
 from pipeline.runner import STOP_WITHIN_S, Runner
+from pipeline.sinks.records import event_lines
+from pipeline.sinks.sink import MissedEvents
 from pipeline.stage import Stage
 from tests.pipeline.fakes import (
     NO_TROUBLE,
@@ -219,6 +221,45 @@ def test_a_slow_sink_drops_frames_of_live_sources_and_counts_them_apart() -> Non
     assert len(fast.seen) == 60
     assert summary["sink_drops"] == {"slow": 60 - len(slow.seen)}
     assert summary["sources"]["cam"]["delivered"] == 60
+
+
+class EventInEachFrame(FakeStage):
+    def process(self, frame: Frame) -> None:
+        super().process(frame)
+        frame.events.append({"event": "counted", "number": frame.index})
+
+
+class EventKeeper(FakeSink):
+    """Takes the events of its frames, and of those it does not get."""
+
+    def __init__(self, name: str, takes_s: float = 0.0) -> None:
+        super().__init__(name, takes_s)
+        self.events: list[dict[str, Any]] = []
+
+    def consume(self, frame: Frame) -> None:
+        super().consume(frame)
+        self.events += event_lines(frame)
+
+    def missed(self, events: MissedEvents) -> None:
+        self.events += events.lines
+
+
+@pytest.mark.parametrize("slow", ["sink", "stage", "async stage"])
+def test_no_event_is_lost_with_the_frames_that_are_dropped(slow: str) -> None:
+    """Whoever counts people may miss a picture, and must not miss a person."""
+    keepers = [EventKeeper("quick"), EventKeeper("slow", takes_s=0.02 if slow == "sink" else 0.0)]
+    zones = EventInEachFrame("zones")
+    stages: list[Stage] = [zones]
+    if slow == "stage":
+        stages.append(FakeStage("draw", takes_s=0.02))
+    if slow == "async stage":
+        stages.append(FakeAsyncStage(takes_s=0.02))
+    runner = Runner([FakeSource(frames=60, live=True, every_s=0.002)], stages, keepers)
+    summary = runner.run()
+    assert len(zones.seen) - len(keepers[1].seen) > 10, summary
+    for keeper in keepers:
+        assert sorted(event["number"] for event in keeper.events) == [index for _, index in zones.seen]
+        assert all(event["frame"] == event["number"] for event in keeper.events)
 
 
 # ---------------------------------------------------------------------- stop

@@ -20,7 +20,7 @@ def frame(index: int, *objects: tuple[float, float], source: str = "cam", **more
     """Objects of 40 x 40 pixels at an x, each with a score."""
     made = Frame(source, index, index / 10, 0.0, PIXELS, **more)
     boxes = np.array([(x, 100, x + 40, 140) for x, _ in objects], np.float32).reshape(-1, 4)
-    made.detections = Detections(boxes, np.array([score for _, score in objects]), np.zeros(len(objects)))
+    made.detections = Detections(boxes, np.array([score for _, score in objects]), np.zeros(len(objects), np.int32))
     made.labels = ("person",)
     return made
 
@@ -29,7 +29,8 @@ def numbers(stage: Track, frame: Frame) -> list[int]:
     stage.process(frame)
     assert frame.detections is not None
     assert frame.detections.track_ids is not None
-    return frame.detections.track_ids.tolist()
+    found: list[int] = frame.detections.track_ids.tolist()
+    return found
 
 
 def test_an_object_keeps_its_number_and_has_a_velocity() -> None:

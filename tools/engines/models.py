@@ -17,7 +17,14 @@ from engines.errors import EngineBuildError, ModelError, UnknownHead
 from engines.zoo import Zoo
 from pipeline.assemble import find_model, smaller_model
 from pipeline.assemble_engine import engine_options
-from pipeline.assemble_faces import DEFAULT_EMBEDDER, LIVENESS, find_encoder, find_finder, recognises
+from pipeline.assemble_faces import (
+    DEFAULT_EMBEDDER,
+    LIVENESS,
+    find_encoder,
+    find_finder,
+    looks_for_faces,
+    recognises,
+)
 from pipeline.errors import ConfigError
 from pipeline.infer import face_finder, recognition
 from pipeline.infer.decisions import judge_of
@@ -83,11 +90,11 @@ def configured(settings: Settings) -> Iterator[Wanted]:
         ModelError: one is nowhere, damaged, or for another task.
         GalleryError: there is no gallery, or it is another encoder's.
     """
-    if not settings.detect.enabled and not settings.faces.on:
+    if not settings.detect.enabled and not looks_for_faces(settings):
         raise ConfigError("this configuration runs no model: detect.enabled and faces.enabled are off")
     if settings.detect.enabled:
         yield from _of_detection(settings)
-    if settings.faces.on:
+    if looks_for_faces(settings):
         yield from _of_faces(settings)
 
 

@@ -26,7 +26,9 @@ def frame(
     frame.detections = Detections(
         np.array([BODY, (0, 0, 50, 50)]), np.array([0.9, 0.8]), np.array([1, 0]), None if file else np.array([5, 6])
     )
-    frame.faces = Faces.empty() if not face else Faces(np.array([FACE]), np.array([0.9]), np.zeros((1, 5, 2)))
+    frame.faces = (
+        Faces.empty() if not face else Faces(np.array([FACE]), np.array([0.9]), np.zeros((1, 5, 2), np.float32))
+    )
     frame.faces.names = (name,) if face else ()
     frame.faces.similarities = np.full(len(frame.faces), similarity, np.float32)
     frame.faces.track_ids = None if file else np.array([3] if face else [], np.int32)
