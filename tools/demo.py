@@ -1,6 +1,6 @@
 """`frameloom demo`: the main job on two real clips, with nothing to prepare.
 
-One shows a street, the other a man who talks: he is enrolled from one of its frames, and named in the others.
+One shows a street, where a line counts who passes, the other a man who talks: he is enrolled from one of its frames, and named in the others.
 """
 
 from __future__ import annotations
@@ -19,12 +19,19 @@ from tools.terminal import download_progress
 CLIPS = {"bikes": "demo-bikes", "carphone": "demo-carphone"}
 STILL_AT_S = 6.5
 """A moment of the clips with bicycles and cars in the picture."""
+MIDDLE = {
+    "name": "middle",
+    "source": "bikes",
+    "line": [[0.5, 0.25], [0.5, 1.0]],
+    "classes": ["bicycle", "bus", "car", "person", "truck"],
+}
+"""Counts who passes through the middle of the street, in either direction."""
 DRIVER, DRIVER_AT_S = "driver", 1.0
 """Who is in the second clip, and a moment at which he looks at the camera."""
 
 
 def demo(out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo")) -> None:
-    """Detect objects and recognise a face in two clips at once; leave annotated videos, a still and an event log."""
+    """Detect, follow and count objects and recognise a face in two clips at once; leave videos, a still and events."""
     zoo = Zoo.load()
     sources = []
     for name, clip in CLIPS.items():
@@ -34,6 +41,7 @@ def demo(out: Annotated[Path, typer.Option(help="Folder for the results.")] = Pa
     enrol_driver(Path(sources[-1]["url"]), gallery)
     values = {
         "sources": sources,
+        "zones": [MIDDLE],
         "faces.gallery": str(gallery),
         "sinks.record.path": str(out / "demo.mp4"),
         "sinks.record.layout": "both",

@@ -23,6 +23,11 @@ def test_the_demo_leaves_videos_a_picture_of_both_a_still_and_events(
     lines = events(demo / "events.jsonl")
     found = {each["class"] for line in lines if line["type"] == "frame" for each in line["detections"]}
     assert {"bicycle", "car", "person"} <= found
+    crossed = [line for line in lines if line["type"] == "event" and line["event"] == "line.cross"]
+    assert {line["direction"] for line in crossed} == {"in", "out"}
+    assert {line["zone"] for line in crossed} == {"middle"}
+    tracks = {each["track"] for line in lines if line["type"] == "frame" for each in line["detections"]}
+    assert len(tracks) > 10
     names = [face["name"] for line in lines if line["type"] == "frame" for face in line["faces"]]
     assert names.count("driver") >= 0.95 * 120
     assert set(names) <= {"driver", None}
