@@ -1,6 +1,7 @@
 """`frameloom demo`: the main job on two real clips, with nothing to prepare.
 
-One shows a street, where a line counts who passes, the other a man who talks: he is enrolled from one of its frames, and named in the others.
+One shows a street, where a line counts who passes, the other a man who talks: he is enrolled from one of its frames,
+and named in the others.
 """
 
 from __future__ import annotations
