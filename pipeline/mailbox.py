@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,8 +49,22 @@ class EndOfSource(Notice):
     """The last thing a source sends; it travels the whole way, so that a sink can close that source's file."""
 
 
-def drop_silently(item: Sourced, reason: str) -> None:
+@dataclass(frozen=True)
+class Remains(Notice):
+    """What is left of an item that was dropped, in its place among the others: what happened in a frame."""
+
+
+MOST_REMAINS = 1000
+"""Of one lane: behind a reader that hangs, the oldest are dropped then."""
+
+
+def drop_silently(item: Sourced | Remains, reason: str) -> None:
     """Count nothing: for mailboxes whose items are accounted for elsewhere."""
+
+
+def nothing_remains(item: Sourced) -> Remains | None:
+    """Leave nothing of an item that is dropped."""
+    return None
 
 
 class Mailbox(Generic[Item]):
@@ -60,16 +74,18 @@ class Mailbox(Generic[Item]):
         policies: the sources that will write, each with its lane's policy.
         capacity: items a lane holds, besides notices.
         on_drop: called, outside the lock, for each item that is dropped, with the reason: `mailbox_full`, `stale`
-            (older than `max_age_s`, in `latest` lanes only) or `stopped`.
+            (older than `max_age_s`, in `latest` lanes only) or `stopped`; also for `Remains` that are dropped.
         max_age_s: age at which an item is no longer worth working on; None: never.
+        remains: what takes the place of an item that is dropped as `mailbox_full` or `stale`.
     """
 
     def __init__(
         self,
         policies: Mapping[str, Policy],
         capacity: int = 2,
-        on_drop: Callable[[Item, str], None] = drop_silently,
+        on_drop: Callable[[Any, str], None] = drop_silently,
         max_age_s: float | None = None,
+        remains: Callable[[Item], Remains | None] = nothing_remains,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if capacity < 1:
@@ -81,7 +97,8 @@ class Mailbox(Generic[Item]):
         self._unfinished = set(policies)
         self._ended: set[str] = set()
         self._capacity = self._every_capacity = capacity
-        self._on_drop = on_drop
+        self._on_drop, self._remains_of = on_drop, remains
+        self._remains = dict.fromkeys(policies, 0)
         self._max_age_s = max_age_s
         self._clock = clock
         self._closed = False
@@ -97,11 +114,14 @@ class Mailbox(Generic[Item]):
         Returns:
             False where the mailbox is closed or the source has ended; the item is then dropped as `stopped`.
         """
-        oldest: Item | None = None
+        dropped: list[Item | Remains] = []
         with self._something:
             source = item.source
             if isinstance(item, Notice):
                 accepted = self._accepts(source)
+                if isinstance(item, Remains) and accepted:
+                    dropped = self._room_for_remains(source)
+                    self._remains[source] += 1
                 if isinstance(item, EndOfSource):
                     self._ended.add(source)
                     self._room.notify_all()
@@ -110,15 +130,15 @@ class Mailbox(Generic[Item]):
                     self._room.wait()
                 accepted = self._accepts(source)
                 if accepted and self._waiting[source] >= self._capacity_of(source):
-                    oldest = self._oldest(source)
+                    dropped = self._drop_oldest(source)
                 self._waiting[source] += accepted
             if accepted:
                 self._lanes[source].append(item)
                 self._something.notify()
         if not accepted:
             self._drop(item, "stopped")
-        if oldest is not None:
-            self._drop(oldest, "mailbox_full")
+        for each in dropped:
+            self._drop(each, "mailbox_full")
         return accepted
 
     def get(self, timeout_s: float | None = None) -> Item | Notice | None:
@@ -138,6 +158,8 @@ class Mailbox(Generic[Item]):
             if item is None or isinstance(item, Notice) or not self._is_stale(item):
                 return item
             self._on_drop(item, "stale")
+            if (remains := self._remains_of(item)) is not None:
+                return remains
 
     def get_waiting(self, may_take: Callable[[str], bool]) -> Item | None:
         """Take the next item that is already there, of a source for which `may_take` says yes; lanes in turn.
@@ -155,6 +177,10 @@ class Mailbox(Generic[Item]):
             if not self._is_stale(item):
                 return item
             self._on_drop(item, "stale")
+            if (remains := self._remains_of(item)) is not None:
+                with self._something:
+                    self._lanes[item.source].appendleft(remains)
+                    self._remains[item.source] += 1
 
     def room(self, source: str) -> int:
         """Return how many items of a source can be put without waiting, at least 1 where none ever waits."""
@@ -200,7 +226,7 @@ class Mailbox(Generic[Item]):
             left = [item for lane in self._lanes.values() for item in lane]
             for source, lane in self._lanes.items():
                 lane.clear()
-                self._waiting[source] = 0
+                self._waiting[source] = self._remains[source] = 0
             self._something.notify_all()
             self._room.notify_all()
         self._tell_of_room()
@@ -235,21 +261,37 @@ class Mailbox(Generic[Item]):
                 self._room.notify_all()
             elif isinstance(item, EndOfSource):
                 self._unfinished.discard(source)
+            elif isinstance(item, Remains):
+                self._remains[source] -= 1
             return item
         return None
 
     def _may_leave(self, item: Item | Notice) -> bool:
         return isinstance(item, Notice) or self._may_pass(item.source)
 
-    def _oldest(self, source: str) -> Item | None:
-        """Take the oldest item out of a lane, from between its notices."""
+    def _drop_oldest(self, source: str) -> list[Item | Remains]:
+        """Take the oldest item out of a lane, from between its notices, and put what remains of it there."""
         lane = self._lanes[source]
-        for place, item in enumerate(lane):
-            if not isinstance(item, Notice):
-                del lane[place]
-                self._waiting[source] -= 1
-                return item
-        return None
+        place, oldest = next((place, item) for place, item in enumerate(lane) if not isinstance(item, Notice))
+        self._waiting[source] -= 1
+        remains = self._remains_of(oldest)
+        if remains is None:
+            del lane[place]
+            return [oldest]
+        lane[place] = remains
+        dropped = self._room_for_remains(source)
+        self._remains[source] += 1
+        return [oldest, *dropped]
+
+    def _room_for_remains(self, source: str) -> list[Item | Remains]:
+        """Make room for what remains of one more item; return what had to go."""
+        lane = self._lanes[source]
+        if self._remains[source] < MOST_REMAINS:
+            return []
+        place, oldest = next((place, item) for place, item in enumerate(lane) if isinstance(item, Remains))
+        del lane[place]
+        self._remains[source] -= 1
+        return [oldest]
 
     def _tell_of_room(self) -> None:
         for tell in self._on_room:
@@ -261,5 +303,5 @@ class Mailbox(Generic[Item]):
         return self._clock() - item.captured_at > self._max_age_s
 
     def _drop(self, item: Item | Notice, reason: str) -> None:
-        if not isinstance(item, Notice):
+        if isinstance(item, Remains) or not isinstance(item, Notice):
             self._on_drop(item, reason)

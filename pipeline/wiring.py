@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.frame import Frame
 from pipeline.in_hand import PASSING, InHand
-from pipeline.mailbox import EndOfSource, Mailbox, Policy, Sourced
+from pipeline.mailbox import Mailbox, Notice, Policy, Remains, Sourced
 from pipeline.sinks.records import event_lines
 from pipeline.sinks.sink import MissedEvents
 from pipeline.stage import AsyncStage, Stage
@@ -138,18 +138,18 @@ class Wiring:
         in_hand: InHand,
         make_room: Callable[[int], None],
     ) -> None:
-        requests: Mailbox[InFlight[Any]] = Mailbox(dict.fromkeys(self._policies, "every"), PASSING, self._dropped)
+        policies: dict[str, Policy] = dict.fromkeys(self._policies, "every")
+        requests: Mailbox[InFlight[Any]] = Mailbox(policies, PASSING, self._dropped)
         self.stage_workers.append(CollectWorker(stage, requests, in_hand, emit, self._listener, inbox.wake))
         self.stage_workers.append(SubmitWorker(stage, inbox, requests, in_hand, self._listener, make_room))
 
-    def _mailbox(self, capacity: int, on_drop: Callable[[Sourced, str], None]) -> Mailbox[Frame]:
-        return Mailbox(self._policies, capacity + self._burst, on_drop, self._max_age_s)
+    def _mailbox(self, capacity: int, on_drop: Callable[[Sourced | Remains, str], None]) -> Mailbox[Frame]:
+        return Mailbox(self._policies, capacity + self._burst, on_drop, self._max_age_s, remains=_missed_events)
 
     def _delivery_box(self, name: str, capacity: int) -> Mailbox[Frame]:
-        def count(item: Sourced, reason: str) -> None:
+        def count(item: Sourced | Remains, reason: str) -> None:
             with self._counting:
                 self.sink_drops[name] += 1
-            _pass_on_events(item, [box])
 
         box = self._mailbox(capacity, count)
         for last_stage in self.stage_boxes[:1]:
@@ -157,10 +157,14 @@ class Wiring:
         self._delivery.append(box)
         return box
 
-    def _dropped(self, item: Sourced, reason: str) -> None:
-        """Account for a frame that goes no further."""
-        self._ledger.dropped(item, reason)
-        _pass_on_events(item, self._delivery)
+    def _dropped(self, item: Sourced | Remains, reason: str) -> None:
+        """Account for a frame that goes no further; where the run stops, its events go straight to the sinks."""
+        if not isinstance(item, Remains):
+            self._ledger.dropped(item, reason)
+        missed = item if isinstance(item, Remains) else _missed_events(item)
+        if reason == "stopped" and missed is not None:
+            for box in self._delivery:
+                box.put(missed)
 
     def _delivery_room(self, source: str) -> int:
         return min((box.room(source) for box in self._delivery), default=sys.maxsize)
@@ -169,7 +173,7 @@ class Wiring:
         for box in self._delivery:
             box.grow(items)
 
-    def _deliver(self, item: Frame | EndOfSource) -> bool:
+    def _deliver(self, item: Frame | Notice) -> bool:
         if isinstance(item, Frame):
             item.free_since = self._ledger.delivered(item)
             self._govern(item)
@@ -193,13 +197,12 @@ class Wiring:
             )
 
 
-def _pass_on_events(item: Sourced, boxes: Sequence[Mailbox[Frame]]) -> None:
-    """Let sinks know what happened in a frame that they will not get: that somebody came in is not to be lost."""
+def _missed_events(item: Sourced) -> MissedEvents | None:
+    """Return what happened in a frame that is dropped: that somebody came in is not to be lost with a picture."""
     frame = item.frame if isinstance(item, InFlight) else item
-    if isinstance(frame, Frame) and frame.events:
-        missed = MissedEvents(frame.source, tuple(event_lines(frame)))
-        for box in boxes:
-            box.put(missed)
+    if not isinstance(frame, Frame) or not frame.events:
+        return None
+    return MissedEvents(frame.source, tuple(event_lines(frame)))
 
 
 def _has_room(room: Callable[[str], int]) -> Callable[[str], bool]:

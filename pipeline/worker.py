@@ -152,7 +152,9 @@ class Worker(threading.Thread, Generic[Item]):
     def _work(self, item: Item) -> None:
         raise NotImplementedError
 
-    def _notice(self, notice: Notice) -> None: ...
+    def _notice(self, notice: Notice) -> None:
+        """Pass on what travels with the frames."""
+        self._emit(notice)
 
     def _end(self, source: str) -> None: ...
 

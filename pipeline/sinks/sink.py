@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.mailbox import Notice
+from pipeline.mailbox import Remains
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MissedEvents(Notice):
+class MissedEvents(Remains):
     """What happened in a frame that a sink does not get, because it was dropped."""
 
     lines: tuple[dict[str, Any], ...]
@@ -51,7 +51,7 @@ class Sink:
         """Take the new state of a live source; the frames that it sent before may come after it."""
 
     def missed(self, events: MissedEvents) -> None:
-        """Take the events of a frame that was dropped; frames after it may have come before."""
+        """Take the events of a frame that was dropped, in its place among the others."""
 
     def end(self, source: str) -> None:
         """The source's last frame has been consumed."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.mailbox import EndOfSource, Mailbox, Notice, Policy
+from pipeline.mailbox import MOST_REMAINS, EndOfSource, Mailbox, Notice, Policy, Remains
 
 
 @dataclass(frozen=True)
@@ -323,3 +323,73 @@ def test_random_interleavings_keep_captured_equal_to_delivered_plus_dropped_and_
         if close_after is None:
             assert mine[-1] == EndOfSource(source)
             assert dropped["stopped"] == 0
+
+
+@dataclass(frozen=True)
+class Postscript(Remains):
+    number: int
+
+
+def remains_of(letter: Letter) -> Postscript | None:
+    return Postscript(letter.source, letter.number) if letter.number % 2 else None
+
+
+def test_what_remains_of_a_dropped_item_stays_in_its_place() -> None:
+    counts = Counts()
+    box = Mailbox[Letter]({"a": "latest"}, 2, counts, remains=remains_of)
+    for number in range(6):
+        box.put(Letter("a", number))
+    box.end()
+    assert list(everything(box)) == [
+        Postscript("a", 1),
+        Postscript("a", 3),
+        Letter("a", 4),
+        Letter("a", 5),
+        EndOfSource("a"),
+    ]
+    assert counts.of("mailbox_full") == [0, 1, 2, 3]
+
+
+def test_what_remains_of_a_stale_item_comes_in_its_place() -> None:
+    counts = Counts()
+    box = Mailbox[Letter]({"a": "latest"}, 4, counts, max_age_s=1.0, clock=lambda: 10.0, remains=remains_of)
+    for number, captured_at in enumerate((0.0, 0.0, 9.5)):
+        box.put(Letter("a", number, captured_at))
+    assert box.get() == Postscript("a", 1)
+    assert box.get() == Letter("a", 2, 9.5)
+    assert counts.of("stale") == [0, 1]
+
+
+def test_of_a_stale_item_that_would_join_others_the_remains_wait() -> None:
+    box = Mailbox[Letter]({"a": "latest"}, 4, max_age_s=1.0, clock=lambda: 10.0, remains=remains_of)
+    box.put(Letter("a", 1))
+    box.put(Letter("a", 2, 9.5))
+    assert box.get_waiting(lambda source: True) is None
+    assert [box.get(), box.get()] == [Postscript("a", 1), Letter("a", 2, 9.5)]
+
+
+def test_remains_behind_a_reader_that_hangs_are_bounded_and_counted() -> None:
+    counts = Counts()
+    box = Mailbox[Letter]({"a": "latest", "b": "latest"}, 2, counts, remains=remains_of)
+    for number in range(1, 2 * MOST_REMAINS + 100, 2):
+        box.put(Letter("a", number))
+        box.put(Postscript("b", number))
+    box.end()
+    left = list(everything(box))
+    of_b = [item.number for item in left if isinstance(item, Postscript) and item.source == "b"]
+    assert of_b == list(range(101, 2 * MOST_REMAINS + 100, 2)), "the latest are kept"
+    assert sum(isinstance(item, Postscript) for item in left) == 2 * MOST_REMAINS
+    assert sum(isinstance(item, Postscript) for item, _ in counts.drops) == 50 + 48
+
+
+def test_remains_that_are_still_there_when_it_closes_are_told() -> None:
+    counts = Counts()
+    box = Mailbox[Letter]({"a": "latest"}, 2, counts, remains=remains_of)
+    for number in range(4):
+        box.put(Letter("a", number))
+    box.close()
+    assert [(item, why) for item, why in counts.drops if why == "stopped"] == [
+        (Postscript("a", 1), "stopped"),
+        (Letter("a", 2), "stopped"),
+        (Letter("a", 3), "stopped"),
+    ]
