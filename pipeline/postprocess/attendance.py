@@ -6,15 +6,13 @@ only said if it is still true by then. Times are seconds of media time.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
 
 NEVER = -np.inf
-PEOPLE_KEPT = 10_000
-"""Of one source; those not seen for longest are forgotten first."""
 BLINK_S = 1.0
 """An unknown face that was away for longer begins anew."""
 
@@ -69,7 +67,10 @@ class Attendance:
 
     def __init__(self, options: AttendanceOptions) -> None:
         self._options = options
-        self._visits: OrderedDict[str, Visit] = OrderedDict()
+        self._forget_s = max(options.every_s, options.left_after_s)
+        """After so long nothing that was said of a person limits what is said next."""
+        self._time_s = NEVER
+        self._visits: dict[str, Visit] = {}
         self._strangers: dict[int, Stranger] = {}
         self._reports: deque[float] = deque()
         """When strangers were reported, within the last `every_s`."""
@@ -83,25 +84,30 @@ class Attendance:
             time_s: media time; one that jumps back ends all visits.
         """
         changes = Changes()
-        if any(visit.seen_at > time_s for visit in self._visits.values()):
-            self._visits.clear()
-            self._strangers.clear()
-            self._reports.clear()
+        if time_s < self._time_s:
+            self._begin_anew(changes)
+        self._time_s = time_s
         for name in names:
             self._see(name, time_s)
-        for name, visit in self._visits.items():
+        for name, visit in list(self._visits.items()):
             self._report(name, visit, time_s, changes)
+            if not visit.is_reported and time_s - max(visit.seen_at, visit.left_at) > self._forget_s:
+                del self._visits[name]
         self._watch_strangers(unknown, time_s, changes)
-        while len(self._visits) > PEOPLE_KEPT:
-            self._visits.popitem(last=False)
         return changes
+
+    def _begin_anew(self, changes: Changes) -> None:
+        """Say that everybody has left: what was before has another clock."""
+        changes.left += [(name, each.seen_at - each.came_at) for name, each in self._visits.items() if each.is_reported]
+        self._visits.clear()
+        self._strangers.clear()
+        self._reports.clear()
 
     def _see(self, name: str, time_s: float) -> None:
         visit = self._visits.setdefault(name, Visit(time_s, time_s))
         if time_s - visit.seen_at > self._options.left_after_s and not visit.is_reported:
             visit.came_at = time_s
         visit.seen_at = time_s
-        self._visits.move_to_end(name)
 
     def _report(self, name: str, visit: Visit, time_s: float, changes: Changes) -> None:
         is_away = time_s - visit.seen_at > self._options.left_after_s

@@ -58,6 +58,8 @@ class Typeface:
         """Of a text, a size in pixels, and the levels of paper and ink: (H, W) uint8, H and W even; read-only."""
         self.has = lru_cache(maxsize=4096)(self._has)
         """Whether a character can be drawn."""
+        self._told: set[str] = set()
+        """Characters that were said to be missing."""
 
     def _patch(self, text: str, size: int, paper: int = 0, ink: int = 255) -> Image:
         line = in_drawing_order(one_line(text), self.has).replace(" ", SPACE)
@@ -88,9 +90,11 @@ class Typeface:
         return not np.array_equal(*drawn)
 
     def _tell_of_missing(self, line: str) -> None:
-        missing = "" if line.isascii() else "".join(dict.fromkeys(each for each in line if not self.has(each)))
+        """Say of each character once that it is missing."""
+        missing = set() if line.isascii() else {each for each in line if not self.has(each)} - self._told
+        self._told |= missing
         if missing:
-            _log.warning("no font has %s: name one that has with render.font", missing)
+            _log.warning("no font has %s: name one that has with render.font", "".join(sorted(missing)))
 
 
 def one_line(text: str) -> str:

@@ -53,11 +53,12 @@ def test_different_letters_are_different_pictures(typeface: Typeface) -> None:
         assert not alike(ink(typeface.patch(first, SIZE)), ink(typeface.patch(second, SIZE)))
 
 
-def test_what_no_font_has_is_told_of_once(typeface: Typeface, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_no_font_has_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    typeface = Typeface()
     assert not typeface.has("𒀀")
     with caplog.at_level(logging.WARNING):
-        for _ in range(3):
-            typeface.patch("a𒀀b", SIZE)
+        for number in range(3):
+            typeface.patch(f"a𒀀b {number}", SIZE)
         typeface.patch("José 王小明", SIZE)
     assert [record.getMessage() for record in caplog.records] == ["no font has 𒀀: name one that has with render.font"]
 

@@ -81,7 +81,16 @@ def test_two_strangers_at_a_time_are_two() -> None:
 def test_a_clock_that_jumps_back_begins_anew() -> None:
     attendance = Attendance(OPTIONS)
     assert attendance.update({"ann"}, (), 100.0).appeared == ["ann"]
-    assert attendance.update({"ann"}, (), 1.0).appeared == ["ann"]
+    assert attendance.update({"ann"}, (), 101.0).appeared == []
+    changes = attendance.update({"ann"}, (), 1.0)
+    assert (changes.left, changes.appeared) == ([("ann", 1.0)], ["ann"])
+
+
+def test_who_has_left_long_ago_is_forgotten() -> None:
+    attendance = Attendance(OPTIONS)
+    for visitor in range(1000):
+        attendance.update({f"person {visitor}"}, (), 20.0 * visitor)
+    assert len(attendance._visits) <= 3
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 5), st.booleans(), st.booleans()), max_size=200))
