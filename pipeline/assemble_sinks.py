@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pipeline.errors import ConfigError
+
 if TYPE_CHECKING:
     from pipeline.config.result_settings import ClipsSettings
     from pipeline.config.settings import Settings
@@ -27,7 +29,24 @@ def make_sinks(settings: Settings, runner: Callable[[], Runner]) -> list[Sink]:
         settings: of the run.
         runner: returns the run, once it is built: a key in the window stops it, metrics tell of it.
     """
+    check_occasions(settings)
     return [*_video(settings), *_files(settings.sinks), *_senders(settings.sinks, runner), *_window(settings, runner)]
+
+
+def check_occasions(settings: Settings) -> None:
+    """Refuse to wait for events that cannot happen.
+
+    Raises:
+        ConfigError: naming one, and what is missing.
+    """
+    kinds = {"line" if zone.line else "zone" for zone in settings.zones}
+    if settings.faces.gallery is not None:
+        kinds.add("person")
+    lacking = {"zone": "an area under zones", "line": "a line under zones", "person": "faces.gallery"}
+    for name in settings.clips.on:
+        kind = name.partition(".")[0]
+        if kind in lacking and kind not in kinds and not (name.startswith("zone.speed") and "line" in kinds):
+            raise ConfigError(f"clips.on: {name} never happens without {lacking[kind]}")
 
 
 def _video(settings: Settings) -> list[Sink]:

@@ -9,14 +9,20 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.config.section import Section
 from pipeline.config.shapes import line_fault, polygon_fault
-from pipeline.config.values import EventName, FilePath, FolderPath, Point, Text, Texts, X264Preset, wrong
+from pipeline.config.values import EventNames, FilePath, FolderPath, Point, Text, Texts, X264Preset, wrong
+
+
+SMALLEST_PIXELS = 4
+"""Nobody draws a zone of fewer: a number between 1 and this is a mistake."""
 
 
 class TrackSettings(Section):
     """Following objects from frame to frame."""
 
+    shorthand = "enabled"
+    switch = "enabled"
     enabled: bool | None = Field(
-        default=None, description="Follow objects (null: where zones, sinks.mot or recognised faces need it)."
+        default=None, description="Follow objects (null: where zones, ground, sinks.mot or recognised faces need it)."
     )
     low_confidence: float = Field(
         default=0.1, ge=0, le=1, description="Boxes down to this score continue a track, but begin none."
@@ -109,10 +115,13 @@ class ZoneSettings(Section):
     @field_validator("units")
     @classmethod
     def _fit(cls, units: str, info: ValidationInfo) -> str:
-        for point in info.data.get("polygon") or info.data.get("line") or ():
-            if units == "relative" and max(point) > 1:
-                at = f"[{point[0]:g}, {point[1]:g}]"
-                raise wrong(f"does not fit {at} of zone {info.data.get('name')!r}: relative numbers are 0..1")
+        points = info.data.get("polygon") or info.data.get("line") or ()
+        largest = max(points, key=max, default=(0.0, 0.0))
+        at = f"[{largest[0]:g}, {largest[1]:g}] of zone {info.data.get('name')!r}"
+        if units == "relative" and max(largest) > 1:
+            raise wrong(f"does not fit {at}: relative numbers are 0..1")
+        if units == "auto" and 1 < max(largest) < SMALLEST_PIXELS:
+            raise wrong(f"leaves open what {at} is: a relative number is 0..1; for so small a zone write units: pixels")
         return units
 
     @field_validator("dwell_s", "max_objects")
@@ -136,9 +145,8 @@ KEYFRAMES_S = 2
 class ClipsSettings(Section):
     """Short recordings around events."""
 
-    on: tuple[EventName, ...] = Field(
+    on: EventNames = Field(
         default=(),
-        strict=False,
         description="Events that make a clip, such as zone.enter, line.cross, person.unknown, or zone.* (empty: off).",
     )
     folder: FolderPath = Field(default=Path("clips"), description="Where clips and their pictures go.")
@@ -167,6 +175,7 @@ class BlurSettings(Section):
     """Making people unrecognisable before a picture leaves the program."""
 
     shorthand = "enabled"
+    switch = "enabled"
     enabled: bool = Field(default=False, description="Hide people in all pictures that are shown, recorded or sent.")
     what: Literal["faces", "persons", "both"] = Field(default="faces", description="What is hidden.")
     how: Literal["blur", "pixelate", "fill"] = Field(default="blur", description="How it is hidden.")

@@ -14,11 +14,13 @@ from pydantic_core import CoreSchema
 class Section(BaseModel):
     """A mapping in the configuration; left empty, it has its defaults.
 
-    `shorthand` names the key that a bare value stands for.
+    `shorthand` names the key that a bare value stands for, `switch` one that is true where only others are named:
+    who writes how people are blurred wants them blurred.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     shorthand: ClassVar[str | None] = None
+    switch: ClassVar[str | None] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -27,6 +29,8 @@ class Section(BaseModel):
             return {}
         if cls.shorthand and not isinstance(value, Mapping | Section):
             return {cls.shorthand: value}
+        if cls.switch and isinstance(value, Mapping) and value and cls.switch not in value:
+            return {cls.switch: True, **value}
         return value
 
     @classmethod

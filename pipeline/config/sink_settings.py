@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pipeline.config.section import Section
 from pipeline.config.values import (
-    EventName,
+    EventNames,
     FilePath,
     FolderPath,
     JsonPath,
@@ -166,7 +166,7 @@ class MqttSettings(Section):
         default="frameloom",
         description="First part of all topics: <topic>/<source>/events, .../state, .../zones/<zone>, <topic>/status.",
     )
-    on: tuple[EventName, ...] = Field(default=("*",), strict=False, description="Events to send.")
+    on: EventNames = Field(default=("*",), description="Events to send.")
     frames: bool = Field(default=False, description="Send what is in each frame, too, to .../frames, while connected.")
     qos: Literal[0, 1, 2] = Field(default=1, description="How surely events arrive: 1 is at least once.")
     discovery: bool = Field(default=False, description="Tell Home Assistant of sources and zones.")
@@ -202,7 +202,7 @@ class WebhookSettings(Section):
 
     shorthand = "url"
     url: Text = Field(description="http:// or https:// address that takes a JSON object.")
-    on: tuple[EventName, ...] = Field(default=("*",), strict=False, description="Events to send.")
+    on: EventNames = Field(default=("*",), description="Events to send.")
     secret: Text | None = Field(
         default=None,
         description="Sign bodies with it, HMAC-SHA256 (null: what the variable FRAMELOOM_WEBHOOK_SECRET holds).",

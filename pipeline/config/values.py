@@ -87,6 +87,10 @@ def _folder(path: Path) -> Path:
 def _event(name: str) -> str:
     if not re.fullmatch(r"[\w-]+(\.([\w-]+|\*))?|\*", name):
         raise wrong("names no event: write one such as zone.enter, or all of a kind such as zone.*")
+    kind, _, what = name.partition(".")
+    ours = [event for event in EVENTS if event.startswith(f"{kind}.")]
+    if ours and what not in ("", "*") and name not in ours:
+        raise wrong(f"is no event: those of {kind} are {', '.join(ours)}")
     return name
 
 
@@ -111,6 +115,19 @@ def _tiles(value: object) -> object:
     sides = f"{TILE_SIDE}..{LARGEST_TILE_SIDE}"
     raise wrong(f"must be auto, ROWSxCOLUMNS such as 2x3 (at most {MOST_TILES} in all), or a side in pixels, {sides}")
 
+
+EVENTS = (
+    "zone.enter",
+    "zone.leave",
+    "zone.dwell",
+    "zone.occupancy",
+    "zone.speed",
+    "line.cross",
+    "person.appeared",
+    "person.left",
+    "person.unknown",
+)
+"""All that a run can tell of by itself."""
 
 Text = Annotated[str, Field(min_length=1)]
 SourceName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -139,8 +156,11 @@ Options = Annotated[
 ]
 """A list of NAME=VALUE."""
 
-EventName = Annotated[str, AfterValidator(_event)]
-"""What an event is called, `zone.enter`; `zone.*` and `*` stand for several."""
+_EventName = Annotated[str, AfterValidator(_event)]
+EventNames = Annotated[
+    tuple[_EventName, ...], Field(strict=False), BeforeValidator(_texts, json_schema_input_type=str | list[str])
+]
+"""What events are called, `zone.enter`; `zone.*` and `*` stand for several, and your own stages may have others."""
 
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 Point = Annotated[tuple[_Number, _Number], Field(strict=False)]

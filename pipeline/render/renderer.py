@@ -193,7 +193,7 @@ class Renderer(Stage):
         for name, kind, track, score, speed in zip(
             names, kinds, tracks, detections.scores.tolist(), speeds, strict=True
         ):
-            number = "" if track == UNTRACKED else f" {track}"
+            number = "" if track == UNTRACKED else f" #{track}"
             sure = f" {score:.2f}" if name is None else ""  # how sure the class is: beside a name it would mislead
             texts.append(f"{about}{kind if name is None else name}{number}{sure}{speed}")
         return texts

@@ -127,13 +127,13 @@ def three(**fields: object) -> Detections:
 def test_a_label_has_class_track_and_score() -> None:
     assert texts(three()) == ["person 0.87", "car 0.60", "7 0.50"]
     tracks = np.array([12, UNTRACKED, 3])
-    assert texts(three(track_ids=tracks)) == ["person 12 0.87", "car 0.60", "7 3 0.50"]
-    assert texts(three(track_ids=tracks), predicted=True)[0] == "~person 12 0.87"
+    assert texts(three(track_ids=tracks)) == ["person #12 0.87", "car 0.60", "7 #3 0.50"]
+    assert texts(three(track_ids=tracks), predicted=True)[0] == "~person #12 0.87"
 
 
 def test_a_person_who_is_known_is_called_by_name_without_the_score_of_the_class() -> None:
     named = three(track_ids=np.array([12, 5, 3]), names=("Ольга", None, None))
-    assert texts(named) == ["Ольга 12", "car 5 0.60", "7 3 0.50"]
+    assert texts(named) == ["Ольга #12", "car #5 0.60", "7 #3 0.50"]
 
 
 def test_speeds_are_in_metres_where_the_ground_is_known_and_else_in_pixels() -> None:

@@ -23,7 +23,7 @@ MISTAKES = {
     "polygon: [[0, 0], [9, 0], [.nan, 9]]": "nan is not finite",
     "line: [[3, 3], [3, 3]]": "line: [[3, 3], [3, 3]] cannot be zone 'door': it has no length",
     "line: [[3, 3], [.inf, 3]]": "inf is not finite",
-    "{line: [[3, 3], [4, 3]], units: relative}": "units: 'relative' does not fit [3, 3] of zone 'door'",
+    "{line: [[3, 3], [4, 3]], units: relative}": "units: 'relative' does not fit [4, 3] of zone 'door'",
     "{line: [[3, 3], [4, 3]], dwell_s: 3}": "dwell_s: 3 needs a polygon: nothing is inside zone 'door'",
     "{line: [[3, 3], [4, 3]], max_objects: 3}": "max_objects: 3 needs a polygon",
     "{line: [[3, 3], [4, 3]], polygon: [[0, 0], [9, 0], [9, 9]]}": "it needs a polygon or a line",
