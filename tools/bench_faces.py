@@ -31,8 +31,9 @@ from pipeline.gallery.store import GalleryFile
 from pipeline.infer.embedder import FaceEmbedder
 from pipeline.infer.face_finder import FaceFinder, FinderOptions
 from pipeline.infer.face_quality import measure
+from pipeline.infer.face_stages import face_tracker, follow
 from pipeline.postprocess.identity import Identities
-from pipeline.postprocess.iou_tracker import IouTracker
+from pipeline.postprocess.tracker import Tracker
 from pipeline.render.renderer import Renderer
 from pipeline.sinks.paths import prepare_file
 from pipeline.sinks.recorder import Recorder, RecorderOptions
@@ -133,7 +134,7 @@ class _Bench:
     embedder: FaceEmbedder
     people: KnownPeople
     renderer: Renderer
-    tracker: IouTracker
+    tracker: Tracker
     identities: Identities
 
     @classmethod
@@ -144,7 +145,7 @@ class _Bench:
         embedder = FaceEmbedder(find_encoder(settings.faces), engine, mirrored=settings.faces.mirrored)
         identities = Identities(embedder.encoder.verify_threshold)
         people = KnownPeople(settings.faces.gallery, embedder)
-        return cls(finder, embedder, people, Renderer(), IouTracker(), identities)
+        return cls(finder, embedder, people, Renderer(), face_tracker(), identities)
 
     def process(self, frame: Frame, costs: Costs) -> int:
         """Do everything to a frame; return how many faces it has."""
@@ -158,8 +159,8 @@ class _Bench:
         return len(found)
 
     def _match(self, frame: Frame, found: Faces, encodings: Any, quality: Any) -> None:
-        found.track_ids = self.tracker.update(found.boxes, frame.pts)
-        if len(found):
+        follow(self.tracker, found, frame.pts)
+        if found.track_ids is not None and len(found):
             people = self.people.now
             evidence = self.identities.observe(found.track_ids, encodings, quality, frame.pts)
             self.identities.decide(found.track_ids, people.search_tracks(*evidence), people.threshold.value)

@@ -15,14 +15,14 @@ import numpy.typing as npt
 
 from engines.engine import EngineOptions
 from pipeline.faces import Faces
-from pipeline.frame import Frame
+from pipeline.frame import Detections, Frame
 from pipeline.infer.embedder import Encoding, FaceEmbedder
 from pipeline.infer.face_finder import FaceFinder, FinderOptions
 from pipeline.infer.face_finder import Search as Finding
 from pipeline.infer.face_quality import measure
 from pipeline.postprocess.identity import Identities
-from pipeline.postprocess.iou_tracker import IouTracker
 from pipeline.postprocess.persons import person_rows
+from pipeline.postprocess.tracker import Tracker, TrackerOptions
 from pipeline.stage import AsyncStage
 
 if TYPE_CHECKING:
@@ -32,6 +32,19 @@ if TYPE_CHECKING:
 
 LIKELY_SIZE = (720, 1280)
 """Height and width of frames of a source that does not say."""
+FOLLOWING = TrackerOptions(high=0.0, low=0.0, min_iou=0.2, confirm_frames=1)
+"""How faces are followed: the finder has decided what is one, and each has its number at once."""
+
+
+def face_tracker() -> Tracker:
+    """Return what follows the faces of one source."""
+    return Tracker(FOLLOWING)
+
+
+def follow(tracker: Tracker, faces: Faces, time_s: float) -> None:
+    """Give faces, each of which has an area, the numbers of their tracks."""
+    found = Detections(faces.boxes, faces.scores, np.zeros(len(faces), np.int32))  # in the same order: best first
+    faces.track_ids = tracker.update(found, time_s).track_ids
 
 
 class FindFaces(AsyncStage[Finding]):
@@ -64,7 +77,7 @@ class FindFaces(AsyncStage[Finding]):
         self._inside_persons, self.bypass = inside_persons, bypass
         self._finder: FaceFinder | None = None
         self._description = ""
-        self._trackers: defaultdict[str, IouTracker] = defaultdict(IouTracker)
+        self._trackers: defaultdict[str, Tracker] = defaultdict(face_tracker)
         self._last: dict[str, Faces] = {}
 
     @property
@@ -92,7 +105,7 @@ class FindFaces(AsyncStage[Finding]):
         """Add the faces, and follow them; images have nothing to do with each other."""
         faces = self.finder.collect(ticket)
         if frame.file is None:
-            faces.track_ids = self._trackers[frame.source].update(faces.boxes, frame.pts)
+            follow(self._trackers[frame.source], faces, frame.pts)
         frame.faces = self._last[frame.source] = faces
 
     def skip(self, frame: Frame) -> None:
@@ -101,6 +114,7 @@ class FindFaces(AsyncStage[Finding]):
         if last is None or not self.wants(frame):
             frame.faces = replace(Faces.empty(), predicted=self.wants(frame))
         else:
+            self._trackers[frame.source].pass_by(frame.pts)
             frame.faces = replace(last.clip(frame.width, frame.height), predicted=True)
 
     def end(self, source: str) -> None:

@@ -31,8 +31,12 @@ class Track(Stage):
         """
         self._options, self._between = options, between
         self._trackers: dict[str, Tracker] = {}
-        self._last: dict[str, Detections] = {}
         self._labels: dict[str, tuple[str, ...]] = {}
+
+    def open(self) -> None:
+        """Compile the encoder of looks, where there is one."""
+        if self._options.appearance is not None:
+            self._options.appearance.open()
 
     def process(self, frame: Frame) -> None:
         """Number the detections; images have nothing to do with each other."""
@@ -43,9 +47,7 @@ class Track(Stage):
         elif frame.predicted:
             frame.detections = self._carried_over(frame)
         else:
-            tracker = self._tracker_of(frame)
-            frame.detections = tracker.update(frame.detections, frame.pts, frame.picture)
-            self._last[frame.source] = frame.detections
+            frame.detections = self._tracker_of(frame).update(frame.detections, frame.pts, frame.picture)
 
     def _tracker_of(self, frame: Frame) -> Tracker:
         """Return the source's tracker; where another model has taken over, its classes mean other things."""
@@ -56,13 +58,20 @@ class Track(Stage):
         return tracker
 
     def _carried_over(self, frame: Frame) -> Detections:
-        if frame.source not in self._last:
+        tracker = self._trackers.get(frame.source)
+        if tracker is None:
             return Detections.empty()
+        tracker.pass_by(frame.pts)
         if self._between == "hold":
-            return self._last[frame.source].clip(frame.width, frame.height)
-        return self._trackers[frame.source].predict(frame.pts, frame.width, frame.height)
+            return tracker.last.clip(frame.width, frame.height)
+        return tracker.predict(frame.pts, frame.width, frame.height)
 
     def end(self, source: str) -> None:
         """Forget the source."""
-        for kept in (self._trackers, self._last, self._labels):
-            kept.pop(source, None)
+        self._trackers.pop(source, None)
+        self._labels.pop(source, None)
+
+    def close(self) -> None:
+        """Give the encoder of looks back."""
+        if self._options.appearance is not None:
+            self._options.appearance.close()

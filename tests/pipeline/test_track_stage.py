@@ -6,11 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from pipeline.assemble_follow import tracks
+from pipeline.capture.source import SourceInfo
+from pipeline.config.result_settings import ZoneSettings
+from pipeline.config.settings import Settings
+from pipeline.errors import ConfigError
 from pipeline.frame import UNTRACKED, Detections, Frame
 from pipeline.picture import Picture
+from pipeline.postprocess.between import Way
 from pipeline.postprocess.track import Track
 from pipeline.postprocess.tracker import TrackerOptions
+from pipeline.postprocess.zones.stage import WatchZones
 
 OPTIONS = TrackerOptions(high=0.5, low=0.1)
 PIXELS = Picture(bgr=np.zeros((400, 400, 3), np.uint8))
@@ -115,3 +123,45 @@ def test_without_detection_nothing_is_added() -> None:
     each.detections = None
     Track(OPTIONS).process(each)
     assert each.detections is None
+
+
+@pytest.mark.parametrize("between", ["predict", "hold"])
+def test_in_a_pause_of_detection_nobody_gets_a_new_number_or_enters_a_zone_again(between: Way) -> None:
+    stage = Track(OPTIONS, between)
+    everywhere = ZoneSettings(name="yard", polygon=((5, 5), (395, 5), (395, 395), (5, 395)), debounce_s=0)
+    zones = WatchZones([everywhere], {}, [SourceInfo("cam", "cam", width=400, height=400)], OPTIONS.max_gap_s)
+    events, seen = [], set[int]()
+    for index in range(200):  # nothing moves after 1 s: somebody looks every 5 s
+        is_looked_at = index < 10 or index % 50 == 0
+        each = frame(index, (100 + 3 * min(index, 10), 0.9), predicted=not is_looked_at)
+        seen.update(numbers(stage, each))
+        zones.process(each)
+        events += [event["event"] for event in each.events]
+    assert seen == {1}
+    assert events == ["zone.enter"]
+
+
+def test_a_gap_in_frames_ends_tracks_although_nobody_looks_at_the_next() -> None:
+    stage = Track(OPTIONS)
+    for index in range(4):
+        stage.process(frame(index, (100, 0.9)))
+    later = frame(40, predicted=True)
+    stage.process(later)
+    assert later.detections is not None
+    assert len(later.detections) == 0
+    assert numbers(stage, frame(41, (100, 0.9))) == [UNTRACKED]
+    assert numbers(stage, frame(42, (100, 0.9))) == [2]
+
+
+def settings(**values: Any) -> Settings:
+    """Return settings of a run with a source whose ground is known."""
+    ground = [[0, 0, 0, 0], [100, 0, 5, 0], [100, 100, 5, 5], [0, 100, 0, 5]]
+    return Settings.model_validate({"sources": [{"url": "street.mp4", "ground": ground}], **values})
+
+
+def test_speeds_on_the_ground_need_tracks() -> None:
+    assert tracks(settings())
+    with pytest.raises(ConfigError, match=r"sources: ground: needs tracks, which are off \(track\.enabled\)"):
+        tracks(settings(track={"enabled": False}))
+    with pytest.raises(ConfigError, match=r"sources: ground: needs detection, which is off"):
+        tracks(settings(detect={"enabled": False}))

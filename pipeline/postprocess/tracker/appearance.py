@@ -7,7 +7,7 @@ for re-identification see `appearance_model`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -25,19 +25,26 @@ CROP = (64, 32)
 """Height and width of what is counted."""
 
 
-class Appearance(Protocol):
-    """A way to compare looks."""
+class Appearance:
+    """A way to compare looks, of use between `open` and `close`."""
 
     same: float
     """Likeness (cosine) from which two looks may be those of one thing."""
     different: float
     """Likeness below which they cannot."""
 
+    def open(self) -> None:
+        """Get ready."""
+
+    def close(self) -> None:
+        """Give back what `open` took; also where it was not called, or failed."""
+
     def encode(self, picture: Picture, boxes: FloatArray) -> FloatArray:
         """Return (N, D) float32 of length 1 for (N, 4) xyxy boxes of a picture; zeros where there is nothing to see."""
+        raise NotImplementedError
 
 
-class ColourHistogram:
+class ColourHistogram(Appearance):
     """Which colours there are, in the upper and the lower half. Likeness is the coefficient of Bhattacharyya."""
 
     same = 0.8
@@ -82,11 +89,10 @@ def _whole(low: float, high: float, most: int) -> tuple[int, int]:
 
 
 def make_appearance(text: str) -> Appearance:
-    """Return what the settings name: `colour`, or the path of an ONNX encoder.
+    """Return what the settings name: `colour`, or the path of an ONNX encoder, which is not compiled before `open`.
 
     Raises:
-        ModelError: there is no such file, or it is no such model.
-        EngineError: it cannot be run here.
+        ModelError: there is no such file, or it takes no pictures.
     """
     if text == COLOUR:
         return ColourHistogram()

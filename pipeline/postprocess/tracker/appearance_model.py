@@ -14,7 +14,7 @@ from engines.errors import ModelError, ModelNotFound
 from engines.graph import declared_size
 from engines.onnx_file import read
 from engines.spec import InputSpec, ModelSpec
-from pipeline.postprocess.tracker.appearance import COLOUR, crops_of
+from pipeline.postprocess.tracker.appearance import COLOUR, Appearance, crops_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,40 +28,52 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of ImageNet, for pixels of 0..255."""
 
 
-class AppearanceModel:
+class AppearanceModel(Appearance):
     """An encoder from an ONNX file: pictures N x 3 x H x W, RGB, normalised as for ImageNet; one output, N x D."""
 
     same = 0.7
     different = 0.4
 
     def __init__(self, path: Path, engine: EngineOptions | None = None) -> None:
-        """Compile the encoder.
+        """Read what the encoder takes; nothing is compiled before `open`.
 
         Args:
             path: the ONNX file; where it leaves the size of its pictures open, they are 256 x 128.
             engine: how to run it.
 
         Raises:
-            ModelError: there is no such file, or it is no such model.
-            EngineError: it cannot be run here.
+            ModelError: there is no such file, or it takes no pictures.
         """
         if not path.is_file():
             raise ModelNotFound(
                 f"track.appearance: there is no file {path}; give {COLOUR!r}, or the path of an ONNX encoder"
             )
-        declared = declared_size(read(path))
-        spec = ModelSpec(
+        height, width = declared_size(read(path))
+        self._spec = ModelSpec(
             name=path.stem,
             path=path,
             task="appearance",
-            input=InputSpec(declared[0] or SIZE[0], declared[1] or SIZE[1], "rgb", MEAN, STD, fit="stretch"),
+            input=InputSpec(height or SIZE[0], width or SIZE[1], "rgb", MEAN, STD, fit="stretch"),
         )
-        self.engine: Engine = open_engine(spec, engine)
-        try:
-            self._dimensions = self._run(np.zeros((1, *self.engine.input_size, 3), np.uint8)).shape[1]
-        except BaseException:
-            self.engine.close()
-            raise
+        self._options = engine
+        self._engine: Engine | None = None
+        self._dimensions = 0
+
+    @property
+    def engine(self) -> Engine:
+        """What runs it, once open."""
+        assert self._engine is not None
+        return self._engine
+
+    def open(self) -> None:
+        """Compile the encoder, and try it.
+
+        Raises:
+            ModelError: it gives something else than one vector for a picture.
+            EngineError: it cannot be run here.
+        """
+        self._engine = open_engine(self._spec, self._options)
+        self._dimensions = self._run(np.zeros((1, *self.engine.input_size, 3), np.uint8)).shape[1]
 
     def encode(self, picture: Picture, boxes: FloatArray) -> FloatArray:
         """Return (N, D)."""
@@ -73,7 +85,9 @@ class AppearanceModel:
 
     def close(self) -> None:
         """Give the engine back."""
-        self.engine.close()
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
 
     def _run(self, crops: Image) -> FloatArray:
         takes_any = self.engine.describe().input_shape[0] is None

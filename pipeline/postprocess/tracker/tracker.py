@@ -2,7 +2,7 @@
 
 In the line of ByteTrack (weak boxes continue tracks; see `rounds`) and OC-SORT (how things move is taken from where
 they were seen, not from where a filter guessed that they were; see `tracks`). All times are real ones (see `kalman`),
-so that frames may be missing and rates may vary.
+so that frames may be missing and rates may vary; the clock stands only while nobody looks (see `clock`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pipeline.frame import UNTRACKED, Detections
 from pipeline.postprocess.between import moved
 from pipeline.postprocess.tracker.association import NONE, Indices, Matching
 from pipeline.postprocess.tracker.camera_motion import CameraMotion
+from pipeline.postprocess.tracker.clock import Clock
 from pipeline.postprocess.tracker.looks import Looks
 from pipeline.postprocess.tracker.rounds import Seen, match
 from pipeline.postprocess.tracker.tracks import Tracks
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 HUGE = 1e7
 """Pixels: boxes with coordinates beyond are not followed."""
-LONGEST_S = 1.0
-"""For how long, at most, things go on as they went in frames that were not detected in."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class TrackerOptions:
     confirm_frames: int = 2
     """A track gets its number when it was seen in so many frames in a row; those of the very first frame at once."""
     max_gap_s: float = 2.0
-    """A track that was not seen for longer has ended."""
+    """A track that was not seen for longer, though somebody looked, has ended; and all have where no frame came."""
     class_agnostic: bool = False
     """Whether a track's class may change."""
     camera_motion: bool = False
@@ -71,19 +70,24 @@ class Tracker:
         """End all tracks; the next frame is the first of something else. Numbers go on."""
         self._tracks = Tracks()
         self._last = Detections.empty()
-        self._time_s: float | None = None
-        self._gap_s = 0.0
+        self._clock = Clock()
         if self._camera is not None:
             self._camera.forget()
         if self._looks is not None:
             self._looks.forget()
+
+    @property
+    def last(self) -> Detections:
+        """What the last update returned; nothing where all tracks have ended since."""
+        return self._last
 
     def update(self, detections: Detections, time_s: float, picture: Picture | None = None) -> Detections:
         """Follow what was detected in a frame; return what of it is shown.
 
         Args:
             detections: those of the frame. Boxes that are not finite or have no area are left out.
-            time_s: media time of the frame in seconds. A clock that jumps back ends all tracks.
+            time_s: media time of the frame in seconds. A clock that jumps back ends all tracks, and so do more than
+                `max_gap_s` without any frame.
             picture: the frame's; camera motion and appearance do nothing without it.
 
         Returns:
@@ -93,7 +97,10 @@ class Tracker:
         Raises:
             ValueError: the time is not finite.
         """
-        is_first = self._turn_to(time_s)
+        self._come_to(time_s)
+        is_first, has_passed = not self._clock.has_looked, self._clock.has_passed
+        time_s = self._clock.look(time_s)
+        self._end_lost(time_s, has_passed)
         detections = _sound(detections)
         seen = self._seen(detections)
         if self._camera is not None:
@@ -112,28 +119,40 @@ class Tracker:
         self._tracks.keep(self._tracks.confirmed | (self._tracks.missed == 0))
         return self._last
 
-    def predict(self, time_s: float, width: int, height: int) -> Detections:
-        """Return what the last update returned, moved on to a later time and clipped: for frames without detection.
+    def pass_by(self, time_s: float) -> None:
+        """Take note of a frame that is not detected in: what is not found there has not gone.
 
-        Things go on at their speed for no longer than the last two updates were apart; then they stay.
+        Raises:
+            ValueError: the time is not finite.
         """
-        if self._time_s is None or self._last.velocities is None:
-            return self._last.clip(width, height)
-        after_s = min(max(time_s - self._time_s, 0.0), self._gap_s, LONGEST_S)
-        return moved(self._last, np.nan_to_num(self._last.velocities) * np.float32(after_s)).clip(width, height)
+        self._come_to(time_s)
+        self._clock.pass_by(time_s)
 
-    def _turn_to(self, time_s: float) -> bool:
-        """End what is over by then; return whether it is the first frame."""
+    def predict(self, time_s: float, width: int, height: int) -> Detections:
+        """Return what the last update returned, moved on to a later time and clipped: for frames without detection."""
+        if self._last.velocities is None:
+            return self._last.clip(width, height)
+        after_s = np.float32(self._clock.goes_on_for(time_s))
+        return moved(self._last, np.nan_to_num(self._last.velocities) * after_s).clip(width, height)
+
+    def _come_to(self, time_s: float) -> None:
+        """End all tracks where the clock has jumped back, or no frame has come for too long."""
         if not math.isfinite(time_s):
             raise ValueError(f"the time of a frame must be a number of seconds, not {time_s}")
-        if self._time_s is not None and time_s < self._time_s:
+        gap_s = self._clock.since_frame(time_s)
+        if gap_s < 0:
             self.end_all()
-        is_first, self._gap_s = self._time_s is None, time_s - (self._time_s or time_s)
-        self._time_s = time_s
-        self._tracks.keep(time_s - self._tracks.seen_at <= self._options.max_gap_s)
+        elif gap_s > self._options.max_gap_s:
+            self._tracks, self._last = Tracks(), Detections.empty()
+
+    def _end_lost(self, time_s: float, has_passed: bool) -> None:
+        """End tracks that were not seen for too long; where frames have passed, only those that were lost before."""
+        is_over = time_s - self._tracks.seen_at > self._options.max_gap_s
+        if has_passed:
+            is_over &= self._tracks.missed > 0
+        self._tracks.keep(~is_over)
         if self._looks is not None:
             self._looks.keep(self._tracks.numbers)
-        return is_first
 
     def _seen(self, detections: Detections) -> Seen:
         scores, options = detections.scores, self._options

@@ -9,10 +9,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from engines.engine import Engine, EngineOptions, open_engine
 from engines.errors import ModelError, ModelNotFound
+from engines.spec import ModelSpec
 from pipeline.arrays import FloatArray
 from pipeline.picture import Picture
-from pipeline.postprocess.tracker import Tracker, TrackerOptions, make_appearance
+from pipeline.postprocess.track import Track
+from pipeline.postprocess.tracker import Tracker, TrackerOptions, appearance_model, make_appearance
 from pipeline.postprocess.tracker.appearance import Appearance, ColourHistogram
 from tests.pipeline.constant_model import constant_model
 from tests.pipeline.tracker.scenes import Box, Where, numbers_of, watch
@@ -47,17 +50,25 @@ def averages(path: Path, size: tuple[int | str, int | str] = (256, 128), batch: 
     return path
 
 
+def opened(path: Path) -> Appearance:
+    """Return the encoder, ready."""
+    appearance = make_appearance(str(path))
+    appearance.open()
+    return appearance
+
+
 @pytest.mark.parametrize(("size", "batch"), [((256, 128), 1), ((64, 32), "N"), (("H", "W"), "N")])
 def test_an_encoder_gets_rgb_normalised_as_for_imagenet(
     tmp_path: Path, size: tuple[int | str, int | str], batch: int | str
 ) -> None:
-    appearance = make_appearance(str(averages(tmp_path / "encoder.onnx", size, batch)))
+    appearance = opened(averages(tmp_path / "encoder.onnx", size, batch))
     picture = painted([((100, 100, 60, 120), RED), ((300, 100, 60, 120), BLUE)])
     rows = appearance.encode(picture, np.array([[80, 50, 120, 150], [280, 50, 320, 150]], np.float32))
     for row, bgr in zip(rows, (RED, BLUE), strict=True):
         expected = (np.array(bgr[::-1]) / 255 - MEAN) / STD
         np.testing.assert_allclose(row, expected / np.linalg.norm(expected), atol=0.03)
     assert appearance.encode(picture, np.empty((0, 4), np.float32)).shape == (0, 3)
+    appearance.close()
 
 
 def test_what_is_no_encoder_is_refused_with_a_sentence(tmp_path: Path) -> None:
@@ -68,8 +79,51 @@ def test_what_is_no_encoder_is_refused_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"text\.onnx"):
         make_appearance(str(text))
     two = {"a": np.zeros((1, 4), np.float32), "b": np.zeros((1, 4), np.float32)}
+    made = make_appearance(str(constant_model(tmp_path / "two.onnx", two, (64, 32))))
     with pytest.raises(ModelError, match="is no encoder of looks"):
-        make_appearance(str(constant_model(tmp_path / "two.onnx", two, (64, 32))))
+        made.open()
+    made.close()
+    made.close()
+
+
+def test_an_encoder_is_compiled_when_the_stage_opens_and_given_back_when_it_closes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines: list[Engine] = []
+    closed: list[Engine] = []
+
+    def open_and_note(spec: ModelSpec, options: EngineOptions | None) -> Engine:
+        engine = open_engine(spec, options)
+        close = engine.close
+
+        def close_and_note() -> None:
+            closed.append(engine)
+            close()
+
+        monkeypatch.setattr(engine, "close", close_and_note)
+        engines.append(engine)
+        return engine
+
+    monkeypatch.setattr(appearance_model, "open_engine", open_and_note)
+    stage = Track(TrackerOptions(appearance=make_appearance(str(averages(tmp_path / "encoder.onnx")))))
+    assert engines == []
+    stage.open()
+    assert len(engines) == 1
+    assert closed == []
+    stage.close()
+    assert closed == engines
+    stage.close()
+    assert closed == engines
+    never_opened = Track(TrackerOptions(appearance=make_appearance(str(averages(tmp_path / "encoder.onnx")))))
+    never_opened.close()
+    assert len(engines) == 1
+
+
+def test_a_stage_without_an_encoder_opens_and_closes() -> None:
+    for appearance in (None, ColourHistogram()):
+        stage = Track(TrackerOptions(appearance=appearance))
+        stage.open()
+        stage.close()
 
 
 def test_colours_tell_things_apart_and_not_their_size_or_place() -> None:
@@ -115,7 +169,7 @@ def scene(appearance: Appearance | None, first: tuple[int, int, int], second: tu
 
 def test_a_thing_is_found_again_elsewhere_by_its_looks(tmp_path: Path) -> None:
     assert scene(ColourHistogram(), RED, RED) == {1}
-    assert scene(make_appearance(str(averages(tmp_path / "encoder.onnx"))), RED, RED) == {1}
+    assert scene(opened(averages(tmp_path / "encoder.onnx")), RED, RED) == {1}
     assert scene(None, RED, RED) == {1, 3}
 
 
