@@ -13,8 +13,8 @@ from engines.engine import EngineOptions
 from engines.zoo import Zoo
 from pipeline.assemble_detect import detection_load, detection_regions
 from pipeline.assemble_engine import engine_options, suited
-from pipeline.assemble_faces import face_stages
-from pipeline.assemble_follow import check_labels, following_stages, hiding, tracks
+from pipeline.assemble_faces import face_stages, hides_persons
+from pipeline.assemble_follow import DOUBTFUL_PERSON, check_labels, following_stages, hiding, tracks
 from pipeline.assemble_sinks import is_watched, make_sinks
 from pipeline.capture import Source, make_source, source_names
 from pipeline.capture.options import LiveOptions, SourceOptions
@@ -159,11 +159,11 @@ def _detection(settings: Settings, sources: Sequence[Source], progress: Progress
 
     where = detection_regions(settings, sources)
     spec = find_model(detect.model, detect.input_size, progress)
-    check_labels(settings, spec)
     engine = engine_options(settings.engine, detect.input_size)
     if detect.tiles is None:  # else a frame is many requests
         engine = suited(engine, [source.info for source in sources])
     smaller = smaller_model(settings, spec, engine, progress)
+    check_labels(settings, spec, None if smaller is None else smaller[0])
     options = DetectorOptions(
         confidence=min(detect.confidence, settings.track.low_confidence) if tracks(settings) else detect.confidence,
         iou=detect.iou,
@@ -175,7 +175,8 @@ def _detection(settings: Settings, sources: Sequence[Source], progress: Progress
     load = detection_load(detect, smaller)
     if tracks(settings):  # which move the boxes themselves
         load = replace(load, between="hold")
-    return [Detector(spec, engine, options, load, where)]
+    doubtful = DOUBTFUL_PERSON if hides_persons(settings) else None
+    return [Detector(spec, engine, options, load, where, doubtful=doubtful)]
 
 
 def smaller_model(

@@ -38,6 +38,11 @@ def hides_faces(settings: Settings) -> bool:
     return settings.blur.enabled and settings.blur.what != "persons"
 
 
+def hides_persons(settings: Settings) -> bool:
+    """Whether persons are hidden, so must be detected."""
+    return settings.blur.enabled and settings.blur.what != "faces"
+
+
 def looks_for_faces(settings: Settings) -> bool:
     """Whether faces are looked for: where that is asked for, or where they are to be recognised or hidden."""
     return settings.faces.on or (settings.faces.enabled is None and hides_faces(settings))
@@ -49,7 +54,7 @@ def check_hiding(settings: Settings) -> None:
     Raises:
         ConfigError: what is to be hidden, or those that are not to be, cannot be found.
     """
-    blur, faces, detect = settings.blur, settings.faces, settings.detect
+    blur, faces = settings.blur, settings.faces
     if not blur.enabled:
         return
     if hides_faces(settings):
@@ -59,17 +64,33 @@ def check_hiding(settings: Settings) -> None:
             raise ConfigError(
                 "faces.inside_persons: faces outside of persons would not be hidden: set it to false, or blur.enabled"
             )
-    if blur.what != "faces":
-        if not detect.enabled:
-            raise ConfigError(f"blur.what: {blur.what} needs detection, which is off (detect.enabled)")
-        if detect.when == "motion" and (detect.keep_alive_s is None or detect.keep_alive_s > blur.hold_s):
-            kept = "never" if detect.keep_alive_s is None else f"every {detect.keep_alive_s:g} s"
-            raise ConfigError(
-                f"detect.when: where nothing moves, persons would be looked for {kept}, but are held for "
-                f"{blur.hold_s:g} s: set detect.keep_alive_s to less than blur.hold_s"
-            )
+    if hides_persons(settings):
+        _check_persons(settings)
     if blur.spare:
         _check_spared(settings)
+
+
+def _check_persons(settings: Settings) -> None:
+    blur, detect = settings.blur, settings.detect
+    if not detect.enabled:
+        raise ConfigError(f"blur.what: {blur.what} needs detection, which is off (detect.enabled)")
+    if detect.when == "motion" and (detect.keep_alive_s is None or detect.keep_alive_s > blur.hold_s):
+        kept = "never" if detect.keep_alive_s is None else f"every {detect.keep_alive_s:g} s"
+        raise ConfigError(
+            f"detect.when: where nothing moves, persons would be looked for {kept}, but are held for "
+            f"{blur.hold_s:g} s: set detect.keep_alive_s to less than blur.hold_s"
+        )
+    for number, source in enumerate(settings.sources, 1):
+        if source.detect_in is not None:
+            raise ConfigError(
+                f"detect_in of source {source.name or number}: persons outside of it would not be hidden: leave it "
+                "out, cut the picture instead (crop), or set blur.what to faces"
+            )
+    if detect.class_agnostic:
+        raise ConfigError(
+            "detect.class_agnostic: persons that overlap with something else would not be hidden: set it to false, "
+            "or blur.what to faces"
+        )
 
 
 def _check_spared(settings: Settings) -> None:

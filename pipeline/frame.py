@@ -180,6 +180,8 @@ class Frame:
     """None where detection is off."""
     labels: tuple[str, ...] = ()
     """Names of `detections.class_ids`."""
+    possible: Detections | None = None
+    """All that may be there, as detected: `detections` and weaker ones, for what hides people; None: not asked."""
     faces: Faces | None = None
     """None where nothing looks for faces."""
     zones: tuple[ZoneState, ...] = ()

@@ -63,7 +63,7 @@ class ZoneSettings(Section):
         description="Ends of a line, each [x, y]; seen from the first end, what crosses to the right comes in.",
     )
     units: Literal["auto", "pixels", "relative"] = Field(
-        default="auto", description="Of the points (auto: relative where no number is above 1)."
+        default="auto", validate_default=True, description="Of the points (auto: relative where no number is above 1)."
     )
     classes: Texts = Field(default=(), description="Classes that count, by name (empty: all).")
     anchor: Literal["bottom", "centre"] = Field(

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from engines.spec import ModelSpec
 
+MOST_POSSIBLE = 1000
+"""Boxes of a frame that are kept where doubtful ones are, too."""
 TILED_FRAMES = 2
 """Frames in flight where a frame is many requests: while the last of one run, the first of the next are begun."""
 
@@ -95,8 +97,18 @@ class Detector(AsyncStage[Work | Search]):
         options: DetectorOptions,
         load: Load | None = None,
         where: Where | None = None,
+        *,
+        doubtful: float | None = None,
     ) -> None:
         """Nothing is compiled before `open`.
+
+        Args:
+            spec: the model.
+            engine: how to run it.
+            options: what counts as a detection.
+            load: which frames are detected in.
+            where: in which parts of them.
+            doubtful: score from which boxes that do not count are kept, too, in `frame.possible`; None: none are.
 
         Raises:
             ConfigError: a class that a model does not have.
@@ -105,7 +117,7 @@ class Detector(AsyncStage[Work | Search]):
         self._models = [(spec, engine), *([load.smaller] if load.smaller else [])]
         for each, _ in self._models:
             class_ids(options.classes, each)
-        self._options = options
+        self._options, self._doubtful = options, doubtful
         self._load, self._where = load, where or Where()
         self.bypass = load.bypass
         self.every, self.uses_smaller = load.every, False
@@ -129,10 +141,14 @@ class Detector(AsyncStage[Work | Search]):
 
     def open(self) -> None:
         """Compile the models."""
+        looked_for = self._options
+        if self._doubtful is not None:
+            lower, most = min(self._doubtful, looked_for.confidence), max(MOST_POSSIBLE, looked_for.max_detections)
+            looked_for = replace(looked_for, confidence=lower, max_detections=most)
         for spec, options in self._models:
             options = replace(options, candidates=heads.candidates(spec))
             engine = open_engine(spec, options, judge_of(spec))
-            self._detectors.append(PictureDetector(spec, engine, self._options))
+            self._detectors.append(PictureDetector(spec, engine, looked_for))
         self.in_flight = self._detectors[0].engine.requests
         self.batch = min(detector.batch for detector in self._detectors)
         if not self._where.is_whole:
@@ -172,6 +188,10 @@ class Detector(AsyncStage[Work | Search]):
     def collect(self, frame: Frame, ticket: Work | Search) -> None:
         """Add the detections."""
         frame.detections, frame.labels = ticket.detections(), ticket.labels
+        if self._doubtful is not None:
+            frame.possible = frame.detections
+            counting = frame.detections.scores > self._options.confidence
+            frame.detections = frame.detections[counting][: self._options.max_detections]
         if self._labels.get(frame.source) != frame.labels:  # another model's numbers mean other things
             self._labels[frame.source], self._between[frame.source] = frame.labels, Between(self._load.between)
         self._between[frame.source].found(frame.detections, frame.pts)

@@ -17,20 +17,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.boxes import clip_boxes
-from pipeline.frame import Frame
+from pipeline.frame import UNTRACKED, Frame
+from pipeline.postprocess.persons import PERSON
 from pipeline.render.hidden_regions import HiddenRegions, SceneChange, Seen
 from pipeline.render.hiding import hide
+from pipeline.render.sights import Sights
 from pipeline.stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from pipeline.arrays import FloatArray, IntArray
     from pipeline.config.result_settings import BlurSettings
+    from pipeline.frame import Detections
+    from pipeline.render.hidden_regions import BoolArray
 
 HEAD = 0.25
 """Part of a face box's height that is hidden above it: finders' boxes end at the forehead."""
-PERSON = "person"
 WHOLE_S = 10.0
 """After so long in which nothing could be shown, the log says why."""
 
@@ -43,6 +46,7 @@ class _Source:
 
     regions: dict[str, HiddenRegions]
     """Of each kind that is hidden: faces, persons."""
+    sights: Sights
     scene_change: SceneChange = field(default_factory=SceneChange)
     size: tuple[int, int] | None = None
     shown_at: float | None = None
@@ -78,11 +82,13 @@ class Blur(Stage):
 
     def _regions(self, frame: Frame) -> FloatArray | None:
         """Return (N, 4) places to hide; None: the whole picture."""
-        found = {kind: self._seen(frame, kind) for kind in self._kinds}
-        if frame.file is not None:
+        source = None if frame.file is not None else self._source_of(frame)
+        found = {kind: self._seen(frame, kind, source) for kind in self._kinds}
+        if source is None:
             looked = [None if seen is None else seen.boxes[~seen.spared] for seen in found.values()]
         else:
-            looked = self._followed(frame, found)
+            looked = [source.regions[kind].update(frame.pts, seen) for kind, seen in found.items()]
+            self._explain(frame, source, is_whole=any(each is None for each in looked))
         parts: list[FloatArray] = []
         for kind, places in zip(found, looked, strict=True):
             if places is None:
@@ -90,21 +96,24 @@ class Blur(Stage):
             parts.append(grown(places, self._settings.grow, HEAD if kind == "faces" else 0.0))
         return _inside(np.concatenate(parts), frame.width, frame.height)
 
-    def _followed(self, frame: Frame, found: dict[str, Seen | None]) -> list[FloatArray | None]:
+    def _source_of(self, frame: Frame) -> _Source:
+        """Return what is kept for a frame's source; of another scene, little is."""
+        hold_s = self._settings.hold_s
         if frame.source not in self._sources:
-            self._sources[frame.source] = _Source({kind: HiddenRegions(self._settings.hold_s) for kind in found})
+            regions = {kind: HiddenRegions(hold_s) for kind in self._kinds}
+            self._sources[frame.source] = _Source(regions, Sights(hold_s))
         source = self._sources[frame.source]
         if source.size not in (None, (frame.width, frame.height)):
             source.scene_change = SceneChange()
+            source.sights.forget()
             for each in source.regions.values():
                 each.forget()
         source.size = (frame.width, frame.height)
         if source.scene_change(frame.picture):
+            source.sights.forget()
             for each in source.regions.values():
                 each.scene_changed()
-        places = [source.regions[kind].update(frame.pts, seen) for kind, seen in found.items()]
-        self._explain(frame, source, is_whole=any(each is None for each in places))
-        return places
+        return source
 
     def _explain(self, frame: Frame, source: _Source, *, is_whole: bool) -> None:
         """Say once for each source why nothing is to be seen, where that goes on."""
@@ -120,39 +129,34 @@ class Blur(Stage):
                 self._settings.hold_s,
             )
 
-    def _seen(self, frame: Frame, kind: str) -> Seen | None:
+    def _seen(self, frame: Frame, kind: str, source: _Source | None) -> Seen | None:
         """Return what was found in this very picture; None: nobody has looked at it."""
-        return self._faces(frame) if kind == "faces" else self._persons(frame)
+        return self._faces(frame) if kind == "faces" else self._persons(frame, source)
 
     def _faces(self, frame: Frame) -> Seen | None:
         faces = frame.faces
         if faces is None or faces.predicted:
             return None
-        found = self._of(faces.boxes, faces.names, faces.track_ids)
-        if faces.doubtful is None or not len(faces.doubtful):
-            return found
-        count = len(faces.doubtful)
-        return Seen(
-            np.concatenate([found.boxes, faces.doubtful]),
-            np.concatenate([found.spared, np.zeros(count, np.bool_)]),
-            np.concatenate([found.tracks, np.full(count, -1)]),
-        )
+        spared = self._spared(faces.names or (None,) * len(faces))
+        return _seen_at(faces.boxes, faces.track_ids, spared, faces.doubtful)
 
-    def _persons(self, frame: Frame) -> Seen | None:
-        detections = frame.detections
-        if detections is None or frame.predicted:
+    def _persons(self, frame: Frame, source: _Source | None) -> Seen | None:
+        """Return the persons; of an image, names are those of faces in that very image."""
+        if frame.detections is None or frame.predicted:
             return None
-        found = detections[np.array([frame.label(each) == PERSON for each in detections.class_ids.tolist()], np.bool_)]
-        return self._of(found.boxes, found.names, found.track_ids)
+        persons = _persons_of(frame, frame.detections)
+        names = persons.names or (None,) * len(persons)
+        seen = _seen_at(persons.boxes, persons.track_ids, self._spared(names), _weak(frame, persons))
+        if source is None:
+            return seen
+        source.sights.see(frame.faces, seen, frame.pts)
+        for row in np.flatnonzero(seen.spared).tolist():
+            seen.spared[row] = source.sights.confirm(int(seen.tracks[row]), names[row] or "", frame.pts)
+        return seen
 
-    def _of(self, boxes: FloatArray, names: Sequence[str | None] | None, track_ids: IntArray | None) -> Seen:
-        spared = [False] * len(boxes) if names is None else list(self._spared(names))
-        tracks = np.full(len(boxes), -1) if track_ids is None else track_ids.astype(np.int64)
-        return Seen(boxes, np.array(spared, np.bool_), tracks)
-
-    def _spared(self, names: Sequence[str | None]) -> Iterator[bool]:
-        for name in names:
-            yield name is not None and (self._settings.spare == "known" or name in self._settings.spare)
+    def _spared(self, names: Sequence[str | None]) -> BoolArray:
+        spare = self._settings.spare
+        return np.array([name is not None and (spare == "known" or name in spare) for name in names], np.bool_)
 
     def end(self, source: str) -> None:
         """Forget the source."""
@@ -163,6 +167,30 @@ class Blur(Stage):
         if not self._frames:
             return None
         return f"blur: {' and '.join(self._kinds)} hidden; the whole picture in {self._whole} of {self._frames} frames"
+
+
+def _seen_at(boxes: FloatArray, track_ids: IntArray | None, spared: BoolArray, doubtful: FloatArray | None) -> Seen:
+    """Return what was found; what is doubtful comes last, is on no track and never spared."""
+    more = np.empty((0, 4), np.float32) if doubtful is None else doubtful
+    tracks = np.full(len(boxes), UNTRACKED) if track_ids is None else track_ids
+    return Seen(
+        np.concatenate([boxes, more]),
+        np.concatenate([spared, np.zeros(len(more), np.bool_)]),
+        np.concatenate([tracks, np.full(len(more), UNTRACKED)]).astype(np.int64),
+    )
+
+
+def _persons_of(frame: Frame, detections: Detections) -> Detections:
+    return detections[np.array([frame.label(each) == PERSON for each in detections.class_ids.tolist()], np.bool_)]
+
+
+def _weak(frame: Frame, persons: Detections) -> FloatArray | None:
+    """Return the (N, 4) boxes of what may be persons, too, but is none of those that are shown."""
+    if frame.possible is None:
+        return None
+    shown = set(map(tuple, persons.boxes.tolist()))
+    boxes = _persons_of(frame, frame.possible).boxes
+    return boxes[np.array([tuple(box) not in shown for box in boxes.tolist()], np.bool_)]
 
 
 def grown(boxes: FloatArray, part: float, above: float = 0.0) -> FloatArray:

@@ -10,7 +10,7 @@ from pipeline.render.objects import BEYOND
 from pipeline.zones import ZoneState
 
 TINT, ALARM_TINT = 0.15, 0.25
-ARROW = 0.035
+ARROW = 0.06
 """Length, as part of the picture's shorter side."""
 HEAD = 0.4
 """Of the arrow, as part of its length."""
@@ -35,7 +35,7 @@ def draw_zone(canvas: Canvas, zone: ZoneState, colour: Colour, thickness: int, s
     for place in points.tolist():
         canvas.disc((place[0], place[1]), 2 * thickness + 1, colour)
     for stroke in arrow(zone.points, max(8.0, ARROW * short_side)):
-        canvas.polyline(pixels(stroke), colour, thickness)
+        canvas.polyline(pixels(stroke), colour, thickness + 1)
 
 
 def arrow(line: FloatArray, length: float) -> list[FloatArray]:

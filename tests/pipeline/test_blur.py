@@ -31,7 +31,11 @@ from pipeline.render import hidden_regions
 from pipeline.render.blur import Blur, grown
 from pipeline.render.hidden_regions import LOOKS, MOST, HiddenRegions, SceneChange, Seen
 from pipeline.render.hiding import CELLS, FILL, How, hide
+from pipeline.runner import Runner
+from tests.pipeline.constant_model import constant_model
 from tests.pipeline.face_models import SQUARE, square_finder
+from tests.pipeline.fakes import FakeSink
+from tests.pipeline.heads.encoded import centres, objects, without_objectness
 from tests.pipeline.videos import noise_planes
 
 CPU = EngineOptions("onnxruntime", "fp32")
@@ -383,6 +387,97 @@ def test_a_stranger_in_front_of_a_known_face_stays_hidden() -> None:
     assert covers(frame, (110, 85, 170, 155))
 
 
+LEFT, RIGHT = (20.0, 60.0, 90.0, 230.0), (220.0, 60.0, 290.0, 230.0)
+FACE_OF = {LEFT: (40.0, 65.0, 70.0, 100.0), RIGHT: (240.0, 65.0, 270.0, 100.0)}
+
+
+def people_frame(
+    index: int, bodies: dict[Box, tuple[int, str | None]], faces: dict[Box, str | None], **more: Any
+) -> Frame:
+    """Persons at places, each with the number and the name that its track has, and faces on some of them."""
+    detections = persons_at(*bodies, names=tuple(name for _, name in bodies.values()))
+    detections.track_ids = np.array([number for number, _ in bodies.values()], np.int32)
+    found = faces_at(*(FACE_OF[place] for place in faces), names=tuple(faces.values()))
+    return frame_of(index, found, detections=detections, labels=("person",), **more)
+
+
+def shown_after(stage: Blur, frames: Iterable[Frame], place: Box) -> list[bool]:
+    """Whether the middle of a place is to be seen in each frame."""
+    middle = (place[0] + 20, place[1] + 60, place[2] - 20, place[3] - 60)
+    shown = []
+    for frame in frames:
+        stage.process(frame)
+        assert frame.hidden is not None
+        apart = (frame.hidden[:, :2] >= middle[2:]).any(axis=1) | (frame.hidden[:, 2:] <= middle[:2]).any(axis=1)
+        shown.append(bool(apart.all()))
+    return shown
+
+
+def test_a_name_that_a_tracker_gives_to_another_body_uncovers_nobody() -> None:
+    stage = blur_of(what="persons", **{"except": "known"})
+    before = [people_frame(i, {LEFT: (1, "ann"), RIGHT: (2, None)}, {LEFT: "ann"}) for i in range(40)]
+    after = [people_frame(i, {RIGHT: (1, "ann")}, {}) for i in range(40, 150)]
+    frames = before + after
+    assert shown_after(stage, before, LEFT)[LOOKS:] == [True] * (40 - LOOKS)
+    assert not any(shown_after(stage, after, RIGHT))
+    assert not any(shown_after(blur_of(what="persons", **{"except": "known"}), frames, RIGHT))
+
+
+@pytest.mark.parametrize("hold_s", [0.0, 0.4])
+def test_a_known_person_who_turns_away_is_shown_for_the_hold_and_not_longer(hold_s: float) -> None:
+    stage = blur_of(what="persons", hold_s=hold_s, **{"except": "known"})
+    frames = [people_frame(i, {LEFT: (1, "ann")}, {LEFT: "ann"} if i < 20 else {}) for i in range(60)]
+    shown = shown_after(stage, frames, LEFT)
+    assert shown == [False] * (LOOKS - 1) + [True] * (20 + round(hold_s * FPS) - LOOKS + 1) + [False] * (
+        40 - round(hold_s * FPS)
+    )
+
+
+@pytest.mark.parametrize("other", ["bob", None])
+def test_another_face_on_a_body_hides_it_at_once(other: str | None) -> None:
+    stage = blur_of(what="persons", **{"except": "known"})
+    frames = [people_frame(i, {LEFT: (1, "ann")}, {LEFT: "ann" if i < 20 else other}) for i in range(25)]
+    assert shown_after(stage, frames, LEFT)[18:] == [True, True] + [False] * 5
+
+
+def test_faces_that_were_not_seen_in_this_picture_confirm_no_body() -> None:
+    stage = blur_of(what="persons", **{"except": "known"})
+    frames = [people_frame(i, {LEFT: (1, "ann")}, {LEFT: "ann"}) for i in range(20)]
+    for frame in frames:
+        assert frame.faces is not None
+        frame.faces.predicted = True
+    assert not any(shown_after(stage, frames, LEFT))
+
+
+def test_after_a_cut_a_number_that_goes_on_uncovers_nobody() -> None:
+    stage = blur_of(what="persons", **{"except": "known"})
+    dark, bright = (Picture(bgr=np.full((HEIGHT, WIDTH, 3), level, np.uint8)) for level in (40, 90))
+    frames = [
+        people_frame(i, {LEFT: (1, "ann")}, {LEFT: "ann"} if i < 20 else {}, picture=dark if i < 20 else bright)
+        for i in range(60)
+    ]
+    shown = shown_after(stage, frames, LEFT)
+    assert shown[19]
+    assert not any(shown[20:])
+
+
+def test_in_an_image_the_body_of_a_known_face_is_shown() -> None:
+    frame = people_frame(0, {LEFT: (1, "ann"), RIGHT: (2, None)}, {LEFT: "ann"}, file=Path("a.png"))
+    assert shown_after(blur_of(what="persons", **{"except": "known"}), [frame], LEFT) == [True]
+
+
+def test_what_only_may_be_a_person_is_hidden_and_does_not_cover_those_who_are_spared() -> None:
+    stage = blur_of(what="persons", **{"except": "known"})
+    frames = [people_frame(i, {LEFT: (1, "ann")}, {LEFT: "ann"}) for i in range(20)]
+    for frame in frames:
+        scores = np.array([0.9, 0.2, 0.15])
+        frame.possible = Detections(rows([LEFT, RIGHT, (130, 10, 160, 40)]), scores, np.array([0, 0, 1]))
+        frame.labels = ("person", "dog")
+    assert shown_after(stage, frames, LEFT)[LOOKS:] == [True] * (20 - LOOKS)
+    assert covers(frames[-1], RIGHT)
+    assert not covers(frames[-1], (130, 10, 160, 40))
+
+
 # --- what is left of the pixels -------------------------------------------------------------------------------------
 
 
@@ -488,7 +583,7 @@ def gallery(tmp_path: Path) -> Path:
         ({"blur": True}, True),
         ({"blur": {"enabled": True, "what": "persons"}}, False),
         ({"blur": {"enabled": True, "what": "both"}}, True),
-        ({"blur": {"what": "faces"}}, False),
+        ({"blur": {"enabled": False, "what": "faces"}}, False),
         ({"faces": {"enabled": True}}, True),
     ],
 )
@@ -511,6 +606,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"blur": {"enabled": True, "what": "persons"}, "detect": {"when": "motion", "keep_alive_s": None}},
         "looked for never",
+    ),
+    *(
+        (
+            {
+                "blur": {"enabled": True, "what": what},
+                "sources": ["a.mp4", {"url": "b.mp4", "detect_in": [0, 0, 40, 40]}],
+            },
+            "detect_in of source 2: persons outside of it would not be hidden",
+        )
+        for what in ("persons", "both")
+    ),
+    (
+        {"blur": {"enabled": True, "what": "persons"}, "detect": {"class_agnostic": True}},
+        "detect.class_agnostic: persons that overlap with something else would not be hidden",
     ),
     ({"blur": {"enabled": True, "except": "known"}}, "blur.except: nobody is known without a gallery"),
     ({"blur": {"enabled": True, "except": ["ann"]}}, "blur.except: nobody is known without a gallery"),
@@ -536,8 +645,10 @@ def test_it_is_refused_before_anything_runs() -> None:
     [
         {"blur": {"enabled": True, "what": "persons"}, "faces": {"enabled": False}},
         {"blur": {"enabled": True, "what": "persons", "hold_s": 6}, "detect": {"when": "motion"}},
-        {"blur": {"what": "both", "except": "known"}, "faces": {"enabled": False}},
+        {"blur": {"enabled": False, "what": "both", "except": "known"}, "faces": {"enabled": False}},
         {"blur": True, "detect": {"enabled": False}},
+        {"blur": True, "sources": [{"url": "b.mp4", "detect_in": [0, 0, 40, 40]}]},
+        {"blur": {"enabled": True, "what": "both"}, "detect": {"tiles": "2x2", "full_frame": False, "every": 3}},
     ],
 )
 def test_what_can_be_hidden_is_accepted(values: dict[str, Any]) -> None:
@@ -558,3 +669,77 @@ def test_who_somebody_is_cannot_be_known_without_faces(gallery: Path) -> None:
     blur = {"enabled": True, "what": "persons", "except": "known"}
     with pytest.raises(ConfigError, match=r"blur\.except: who somebody is shows in the face"):
         check_hiding(settings_of(blur=blur, faces={"gallery": str(gallery), "enabled": False}))
+
+
+# --- what a real detector finds -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def street(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FRAMELOOM_MIRROR", str(shared / "models"))
+    return shared / "data" / "videos" / "vtest.avi"
+
+
+STREET_FRAMES = 12
+
+
+def run_on(street: Path, **values: Any) -> list[Frame]:
+    settings = settings_of(sources=[str(street)], max_frames=STREET_FRAMES, render={"enabled": False}, **values)
+    assembled, sink = assemble(settings), Kept()
+    Runner(assembled.sources, assembled.stages, [sink], max_frames=STREET_FRAMES).run()
+    return sink.frames
+
+
+class Kept(FakeSink):
+    """Keeps the frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[Frame] = []
+
+    def consume(self, frame: Frame) -> None:
+        super().consume(frame)
+        self.frames.append(frame)
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+@pytest.mark.parametrize("few", [{"confidence": 0.95}, {"max_detections": 2}])
+def test_persons_who_are_too_weak_or_too_many_to_be_shown_are_hidden(
+    street: Path, few: dict[str, Any], tracked: bool
+) -> None:
+    persons = {"enabled": True, "what": "persons"}
+    clear = run_on(street, detect={"confidence": 0.5, "classes": ["person"]})
+    seen = run_on(street, detect=few, track={"enabled": tracked})
+    hidden = run_on(street, detect=few, track={"enabled": tracked}, blur=persons)
+    for all_of_them, unhidden, frame in zip(clear, seen, hidden, strict=True):
+        assert all_of_them.detections is not None
+        assert unhidden.detections is not None
+        assert frame.detections is not None
+        assert np.array_equal(frame.detections.boxes, unhidden.detections.boxes)
+        assert len(all_of_them.detections) > max(3, len(frame.detections))
+        for box in all_of_them.detections.boxes.tolist():
+            assert covers(frame, box)
+    assert not is_whole(hidden[-1])
+
+
+def test_a_smaller_model_must_know_what_is_hidden_and_counted(street: Path, tmp_path: Path) -> None:
+    middles = centres((96, 128))
+    rows_of_it = without_objectness(middles, 2, objects(middles, 2, 0), 0)
+    names = {"names": "{0: 'pedestrian', 1: 'car'}"}
+    constant_model(tmp_path / "small.onnx", {"output0": rows_of_it.T[None]}, (96, 128), names)
+    values: dict[str, Any] = {
+        "sources": [str(street)],
+        "detect": {"smaller_model": str(tmp_path / "small.onnx")},
+        "latency": {"objective_ms": 1, "ladder": ["smaller_model"]},
+    }
+    persons = {"enabled": True, "what": "persons"}
+    with pytest.raises(
+        ConfigError, match=r"^blur\.what: persons .*'person', which is not known to detect\.smaller_model small"
+    ):
+        assemble(settings_of(**values, blur=persons))
+    zone = {"name": "yard", "polygon": [[0, 0], [1, 0], [1, 1]], "classes": ["person"]}
+    with pytest.raises(ConfigError, match=r"^zones: yard counts 'person', .* known to detect\.smaller_model small"):
+        assemble(settings_of(**values, zones=[zone]))
+    for values["latency"] in ({}, {"objective_ms": 1, "ladder": ["detect_every_2"]}):  # where it is never used
+        for source in assemble(settings_of(**values, blur=persons)).sources:
+            source.close()
