@@ -106,6 +106,11 @@ class Clip:
         """Bytes on the disk so far."""
         return self._beside + (0 if self._file is None else self._file.size)
 
+    @property
+    def shows_event(self) -> bool:
+        """Whether the picture of its event is in it."""
+        return self._ends_at >= self._occasion.ticks
+
     def lasts(self, picture: Encoded) -> int:
         """Return its length in ticks, up to an encoded picture."""
         return 0 if self._begun_at is None else picture.ticks - self._begun_at
@@ -171,7 +176,7 @@ class Clip:
         """Close the file whatever happens; where it does not show the event, leave nothing behind."""
         with suppress(SinkError, OSError):
             self.close()
-        if self._ends_at < self._occasion.ticks or not self.video.exists():
+        if not self.shows_event or not self.video.exists():
             self._remove()
 
     def _write_record(self) -> None:

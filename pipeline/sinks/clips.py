@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.capture.source import SourceInfo
+from pipeline.capture.source import SourceInfo, SourceState
 from pipeline.config.result_settings import ClipsSettings
 from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Frame
@@ -106,13 +106,23 @@ class Clips(Sink):
             encoded: what has become ready, in order, from a keyframe on.
         """
         maker = self._maker(frame.source)
+        maker.comes(ticks)
         for picture in encoded:
             maker.add(picture, self._picture(frame))
         happened = [*self._missed.pop(frame.source, ()), *event_lines(frame)]
         lines = [line for line in happened if wanted(line, self.settings.on)]
         if lines:
             maker.happened(lines, self._picture(frame), self._occasion(frame, lines[0], ticks))
-        maker.last_ticks = ticks
+
+    def source_changed(self, state: SourceState) -> None:
+        """Finish a clip that only waits for the pictures of a source that has been silent for long enough."""
+        if self._encodes:
+            self.rest(state)
+
+    def rest(self, state: SourceState) -> None:
+        """Do that for whoever encodes: a source that cannot be reached says so again with each try."""
+        if state.state != "streaming" and state.source in self._makers:
+            self._makers[state.source].rest()
 
     def wants_keyframe(self, source: str) -> bool:
         """Whether the next picture of a source should be one, asked once for each: memory was too small."""
@@ -193,6 +203,11 @@ class Clips(Sink):
             self._look()
         growing = (maker.clip.size for maker in self._makers.values() if maker.clip is not None)
         return not self._retention.is_on or self._retention.make_room(sum(growing) + ahead)
+
+    def closed(self, clip: Clip) -> None:
+        """A clip is no longer being written: it may be deleted like any other."""
+        self._retention.add(clip.paths)
+        self.make_room(look=True)
 
     def ends_early(self, clip: Clip) -> None:
         """Say, once, that clips do not fit."""

@@ -11,16 +11,16 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 DIRECTIVES = {
     "Y": r"\d{4}", "y": r"\d\d", "m": r"\d\d", "d": r"\d\d", "H": r"\d\d", "I": r"\d\d", "M": r"\d\d", "S": r"\d\d",
     "f": r"\d{6}", "j": r"\d{3}", "F": r"\d{4}-\d\d-\d\d", "G": r"\d{4}", "V": r"\d\d", "U": r"\d\d", "W": r"\d\d",
-    "u": r"\d", "w": r"\d", "a": r"[^\W\d_]+\.?", "A": r"[^\W\d_]+", "b": r"[^\W\d_]+\.?", "B": r"[^\W\d_]+",
-    "p": r"\w*", "z": r"[+-]\d{4,6}", "%": "%",
+    "u": r"\d", "w": r"\d", "z": r"[+-]\d{4,6}", "%": "%",
+    "a": None, "A": None, "b": None, "B": None, "p": None,
 }  # fmt: skip
-"""What may follow a % (Python's `strftime`), and what comes of it."""
+"""What may follow a % (Python's `strftime`), and what comes of it; None: words, which are the locale's."""
 
 
 def is_dated(path: Path) -> bool:
@@ -123,4 +123,14 @@ def _form(text: str, holds_times: bool = True) -> str:
     if not holds_times:
         return re.escape(text)
     pieces = re.split(r"%(.)", text)  # text, directive, text, directive, ...
-    return "".join(DIRECTIVES[piece] if place % 2 else re.escape(piece) for place, piece in enumerate(pieces))
+    return "".join(_made_by(piece) if place % 2 else re.escape(piece) for place, piece in enumerate(pieces))
+
+
+def _made_by(directive: str) -> str:
+    return DIRECTIVES[directive] or "(?:" + "|".join(map(re.escape, sorted(_words(directive)))) + ")"
+
+
+def _words(directive: str) -> set[str]:
+    """Return all that a directive gives here: any word would do for a pattern, but Wedding is no day of the week."""
+    year = (datetime(2024, 1, 1) + timedelta(hours=12 * half_day) for half_day in range(2 * 366))
+    return {at.strftime(f"%{directive}") for at in year}

@@ -5,13 +5,13 @@ deleted again, oldest first. Where clips are made of the same pictures, they get
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from pipeline.capture.source import SourceInfo
+from pipeline.capture.source import SourceInfo, SourceState
 from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Frame
 from pipeline.picture import Planes
@@ -78,7 +78,11 @@ class Recording:
         self._begun_at = 0
         self._cuts: deque[tuple[int, datetime]] = deque()
         self._file: Mp4File | None = None
-        self.files: list[Path] = []
+        self._finished: list[Path] = []
+        self.begun = 0
+        """How many files."""
+        self.files: dict[Path, None] = {}
+        """All files begun, in order; whoever deletes one takes it out."""
         self.ticks = 0
         """Of the last picture."""
 
@@ -112,12 +116,14 @@ class Recording:
             path = self._names.next(at)
         except OSError as error:
             raise SinkError(f"cannot make the folder of the next recording: {error}") from error
-        self._file = Mp4File(path, picture.stream, picture.ticks if self.files else 0)
-        self.files.append(path)
+        self._file = Mp4File(path, picture.stream, picture.ticks if self.begun else 0)
+        self.begun += 1
+        self.files[path] = None
 
     def _finish(self) -> None:
         if self._file is not None:
             file, self._file = self._file, None
+            self._finished.append(file.path)
             file.close()
 
     def close(self) -> list[Encoded]:
@@ -126,6 +132,11 @@ class Recording:
             return self._stored(self._encoder.flush())
         finally:
             self._finish()
+
+    def finished(self) -> list[Path]:
+        """Return the files that have been finished since the last call."""
+        finished, self._finished = self._finished, []
+        return finished
 
     @property
     def growing(self) -> tuple[Path, int] | None:
@@ -151,6 +162,9 @@ class Recorder(Sink):
         self._starts: dict[str, float] = {}
         self._grid_starts: dict[str, float] = {}
         self._taken: set[Path] = set()
+        """Resolved paths that no file may get: of sources, and of files that there are."""
+        self._being_read: set[Path] = set()
+        """Files of sources that have a recording's name."""
         self._grid: Grid | None = None
 
     def check(self, sources: Sequence[SourceInfo]) -> None:
@@ -166,7 +180,6 @@ class Recorder(Sink):
             )
         self._sources = {source.name: source for source in sources}
         self._taken = {Path(source.url).resolve() for source in sources if "://" not in source.url}
-        being_read = frozenset(self._taken)
         names: list[str | None] = [] if options.layout == "grid" else list(self._sources)
         paths = [self._path(name) for name in (names if options.layout == "separate" else [*names, GRID])]
         for path in paths:
@@ -177,14 +190,18 @@ class Recorder(Sink):
         self._options = replace(options, video=usable(options.video))
         if options.layout != "separate":
             self._grid = Grid(sources)
+        root = root_of(options.path)
+        real = root.resolve()
+        self._being_read = {root / path.relative_to(real) for path in self._taken if path.is_relative_to(real)}
         self._retention = Retention(
             "sinks.record",
-            root_of(options.path),
-            lambda: _kept(paths, being_read),
+            root,
+            lambda: (kept for path in files_of(paths) if (kept := Kept.of([path])) is not None),
             None if options.keep_mb is None else options.keep_mb * MEGABYTE,
             options.keep_s,
+            deleted=self._forget,
         )
-        self._retention.look()
+        self._retention.look(self._being_read)
         self._retention.make_room()
 
     def consume(self, frame: Frame) -> None:
@@ -199,6 +216,11 @@ class Recorder(Sink):
         """Let clips know what happened in a frame that was dropped."""
         if self._clips is not None:
             self._clips.remember(events)
+
+    def source_changed(self, state: SourceState) -> None:
+        """Let clips know."""
+        if self._clips is not None:
+            self._clips.rest(state)
 
     def end(self, source: str) -> None:
         """Finish the source's file."""
@@ -228,19 +250,26 @@ class Recorder(Sink):
         recording = self._recording(name)
         clips = None if frame is None else self._clips
         keyframe = clips is not None and frame is not None and clips.wants_keyframe(frame.source)
-        begun = len(recording.files)
+        begun = recording.begun
         encoded = recording.write(planes, time_s, keyframe)
         if clips is not None and frame is not None:
             clips.take(frame, recording.ticks, encoded)
-        if self._retention.is_on:
-            self._keep(look=len(recording.files) > begun)
+        self._keep(look=recording.begun > begun)
 
     def _keep(self, *, look: bool) -> None:
         """Delete what is no longer to be kept; look at the disk first where a file has begun or ended."""
         growing = [each for recording in self._recordings.values() if (each := recording.growing) is not None]
         if look:
-            self._retention.look([path for path, _ in growing])
+            for path in (path for recording in self._recordings.values() for path in recording.finished()):
+                self._retention.add([path])
+            self._retention.look(self._being_read.union(path for path, _ in growing))
         self._retention.make_room(sum(size for _, size in growing))
+
+    def _forget(self, path: Path) -> None:
+        """Know no more of a file that is deleted."""
+        self._taken.discard(path.resolve())
+        for recording in self._recordings.values():
+            recording.files.pop(path, None)
 
     def _close(self, name: str | None) -> None:
         encoded: list[Encoded] = []
@@ -249,8 +278,7 @@ class Recorder(Sink):
         finally:
             if self._clips is not None and name is not GRID:
                 self._clips.finish(name, encoded)
-            if self._retention.is_on:
-                self._keep(look=True)
+            self._keep(look=True)
 
     def _write_grid(self, pictures: Iterator[tuple[float, Planes]]) -> None:
         for time_s, canvas in pictures:
@@ -286,10 +314,3 @@ class Recorder(Sink):
             names = FileNames(self._path(name), self._taken, numbered=options.segment_s is not None)
             self._recordings[name] = Recording(names, fps, options.video, options.segment_s)
         return self._recordings[name]
-
-
-def _kept(paths: Sequence[Path], being_read: Collection[Path]) -> Iterator[Kept]:
-    """Yield what is on the disk of recordings with these paths."""
-    for file in files_of(paths):
-        if file.resolve() not in being_read and (kept := Kept.of([file])) is not None:
-            yield kept

@@ -20,16 +20,18 @@ import pytest
 from pipeline.arrays import Image
 from pipeline.assemble_sinks import make_sinks
 from pipeline.capture import VideoFile
-from pipeline.capture.source import SourceInfo
+from pipeline.capture.source import SourceInfo, SourceState
 from pipeline.config.result_settings import ClipsSettings
 from pipeline.config.settings import Settings
 from pipeline.config.sink_settings import RecordSettings, SinksSettings
+from pipeline.config.values import X264Preset
 from pipeline.errors import ConfigError
 from pipeline.frame import Frame
 from pipeline.picture import Picture, Planes
 from pipeline.sinks.clips import Clips
 from pipeline.sinks.packet_ring import PacketRing
 from pipeline.sinks.recorder import Recorder, RecorderOptions
+from pipeline.sinks.retention import MANY
 from pipeline.sinks.sink import Sink
 from pipeline.sinks.video import SECOND, Encoded, VideoOptions
 from tests.pipeline.videos import Seen, look_into, noise_planes
@@ -263,6 +265,75 @@ def test_after_a_gap_a_clip_does_not_go_on(tmp_path: Path) -> None:
     check_times(look_into(second))
 
 
+@pytest.mark.parametrize("preset", ["superfast", "medium"])
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "with a recording"])
+@pytest.mark.parametrize("after", [0, 3, 40])
+def test_a_clip_after_an_outage_holds_nothing_from_before_it(
+    tmp_path: Path, preset: X264Preset, together: bool, after: int
+) -> None:
+    settings = ClipsSettings(on=("zone.enter",), folder=tmp_path / "clips", before_s=5.0, after_s=2.0, preset=preset)
+    sink = Clips(settings, encodes=not together)
+    recorder = Recorder(RecorderOptions(tmp_path / "out.mp4", video=VideoOptions(preset=preset)), sink)
+    for each in (sink, recorder):
+        each.check([SourceInfo("cam", "cam.avi", fps=RATE)])
+    for number in range(250):
+        pts = number / RATE + (3600 if number >= 150 else 0)
+        item = frame(number, events=[ENTER] if number == 150 + after else [], pts=pts)
+        (recorder if together else sink).consume(item)
+    recorder.close()
+    sink.close()
+    (path,) = videos(tmp_path / "clips")
+    assert numbers(path) == list(range(150, 150 + after + 2 * RATE + 1))
+    check_times(look_into(path))
+    about = record(path)
+    assert about["pts"] == pytest.approx(3606, abs=1e-3)
+    assert about["duration_s"] == pytest.approx(after / RATE + 2, abs=1e-3)
+    assert about["events"][0]["clip_s"] == pytest.approx(after / RATE, abs=1e-3)
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "with a recording"])
+def test_a_clip_is_finished_while_its_source_is_away(tmp_path: Path, together: bool) -> None:
+    settings = ClipsSettings(on=("zone.enter",), folder=tmp_path / "clips", before_s=1.0, after_s=0.5)
+    sink = Clips(settings, encodes=not together)
+    recorder = Recorder(RecorderOptions(tmp_path / "out.mp4"), sink)
+    for each in (sink, recorder):
+        each.check([SourceInfo("cam", "cam.avi", fps=RATE)])
+    user = recorder if together else sink
+    for number in range(56):
+        user.consume(frame(number, events=[ENTER] if number == 50 else []))
+    (path,) = videos(tmp_path / "clips")
+    for each in (sink, recorder):
+        each.source_changed(SourceState("cam", "stalled"))
+    assert record(path)["duration_s"] is None, "it may come back in time"
+    time.sleep(0.6)
+    for each in (sink, recorder):
+        each.source_changed(SourceState("other", "waiting"))
+        each.source_changed(SourceState("cam", "streaming"))
+    assert record(path)["duration_s"] is None
+    for each in (sink, recorder):
+        each.source_changed(SourceState("cam", "waiting"))
+    assert record(path)["duration_s"] > 1
+    for number in range(56, 100):
+        user.consume(frame(number, pts=60 + number / RATE, events=[ENTER] if number == 80 else []))
+    recorder.close()
+    sink.close()
+    first, second = videos(tmp_path / "clips")
+    assert first == path
+    assert numbers(first)[-1] == 53  # the encoder has the newest two
+    assert numbers(second)[0] == 56
+
+
+def test_a_clip_waits_for_its_events_picture_while_its_source_is_away(tmp_path: Path) -> None:
+    sink = clips(tmp_path, after_s=0.0)
+    feed(sink, 56, at=[55])
+    time.sleep(0.1)
+    sink.source_changed(SourceState("cam", "waiting"))
+    sink.consume(frame(56, pts=60.0))
+    sink.close()
+    (path,) = videos(tmp_path)
+    assert numbers(path)[-1] == 55
+
+
 def test_what_is_recorded_when_the_run_ends_is_finished_at_once(tmp_path: Path) -> None:
     sink = clips(tmp_path, ["a", "b"], after_s=60.0)
     for number in range(100):
@@ -438,6 +509,22 @@ def test_a_clip_that_is_being_read_is_not_deleted(tmp_path: Path) -> None:
     assert not second.exists()
 
 
+def test_among_many_clips_of_earlier_runs_the_limit_holds_nevertheless(tmp_path: Path) -> None:
+    for number in range(2 * MANY):
+        stem = f"cam-20200101-000000-zone.enter-{number + 2}"
+        (tmp_path / f"{stem}.json").write_text("{}")
+        (tmp_path / f"{stem}.mp4").write_bytes(bytes(2000))
+        for suffix in ("json", "mp4"):
+            os.utime(tmp_path / f"{stem}.{suffix}", (1e9 + number, 1e9 + number))
+    sink = clips(tmp_path, max_mb=2 * MANY * 0.002, before_s=0.5)
+    noisy(sink, 300, [50, 150, 250], size=(64, 48))
+    sink.close()
+    assert taken(tmp_path) <= 4000 * MANY
+    new = sorted(tmp_path.glob("cam-202[1-9]*.mp4"))
+    assert len(new) == 3
+    assert all(record(path)["duration_s"] > 1 for path in new)
+
+
 def test_on_a_full_disk_clips_are_given_up_said_once_and_begun_again(
     disk_of: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -521,7 +608,7 @@ def test_pictures_that_no_encoder_takes_cost_no_run(tmp_path: Path, caplog: pyte
 
 
 def test_a_recording_of_the_same_pictures_is_encoded_once(tmp_path: Path) -> None:
-    settings = ClipsSettings(on=("zone.enter",), folder=tmp_path / "clips", before_s=2.0, after_s=1.0)
+    settings = ClipsSettings(on=("*",), folder=tmp_path / "clips", before_s=2.0, after_s=1.0)
     both = SinksSettings(record=RecordSettings(path=tmp_path / "out.mp4", segment_s=1.5))
     recorder, sink = make_sinks(Settings(clips=settings, sinks=both), lambda: pytest.fail("no sink needs the run"))
     assert isinstance(recorder, Recorder)

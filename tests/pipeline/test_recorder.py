@@ -27,6 +27,7 @@ from pipeline.sinks import video
 from pipeline.sinks.file_names import FileNames
 from pipeline.sinks.mp4_file import Mp4File
 from pipeline.sinks.recorder import Recorder, RecorderOptions, Recording
+from pipeline.sinks.retention import MANY
 from pipeline.sinks.video import SECOND, RisingClock, VideoEncoder, VideoOptions
 from tests.pipeline.videos import (
     AV_MATRIX,
@@ -413,6 +414,44 @@ def test_segments_that_ended_too_long_ago_go_with_their_folders_at_the_start(tmp
     record_seconds(recorder(tmp_path / "rec" / "%Y-%m-%d" / "%H-%M-%S.mp4", keep_s=3600.0), 1)
     assert not old.parent.exists()
     assert all(path.exists() for path in (young, *foreign))
+
+
+def test_among_20000_segments_a_new_one_holds_no_frame_up(tmp_path: Path) -> None:
+    for number in range(20_000):
+        (tmp_path / f"20260101-{number // 3600:02d}{number // 60 % 60:02d}{number % 60:02d}.mp4").touch()
+    sink = recorder(tmp_path / "%Y%m%d-%H%M%S.mp4", segment_s=1.0, keep_s=1e9)
+    slowest = 0.0
+    for index in range(110):
+        before = time.thread_time()
+        sink.consume(frame(index))
+        slowest = max(slowest, time.thread_time() - before)
+    sink.close()
+    assert len(sink.files) == 5
+    assert slowest < 0.05, "seconds; 0.97 when every file was looked at"
+
+
+def test_an_earlier_runs_segment_that_is_written_anew_is_not_deleted_meanwhile(tmp_path: Path) -> None:
+    for number in range(1, 2 * MANY + 1):
+        (tmp_path / f"out-{number:03d}.mp4").write_bytes(bytes(1000))
+        os.utime(tmp_path / f"out-{number:03d}.mp4", (number, number))
+    sink = recorder(tmp_path / "out.mp4", segment_s=1.0, keep_mb=2 * MANY / 1000)
+    for index in range(100):
+        sink.consume(frame(index))
+    sink.close()
+    assert [len(look_into(tmp_path / f"out-00{number}.mp4").times) for number in (1, 2, 3, 4)] == [25] * 4
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2000 * MANY
+
+
+@pytest.mark.parametrize(("keep_mb", "most"), [(0.05, 40), (0.0001, 1)])
+def test_what_is_deleted_is_forgotten(tmp_path: Path, keep_mb: float, most: int) -> None:
+    sink = recorder(tmp_path / "%Y%m%d-%H%M%S.mp4", segment_s=1.0, keep_mb=keep_mb)
+    for index in range(25 * 100):
+        sink.consume(frame(index))
+        (known,) = (recording.files for recording in sink._recordings.values())
+        assert len(known) <= most
+        assert len(sink._taken) <= most + 1  # and the source
+    sink.close()
+    assert set(sink.files) == set(tmp_path.iterdir())
 
 
 def test_keeping_needs_more_than_one_file(tmp_path: Path) -> None:
