@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from pipeline.event_names import EVENTS
+
 
 def wrong(text: str) -> PydanticCustomError:
     """An error about the value being checked."""
@@ -115,19 +117,6 @@ def _tiles(value: object) -> object:
     sides = f"{TILE_SIDE}..{LARGEST_TILE_SIDE}"
     raise wrong(f"must be auto, ROWSxCOLUMNS such as 2x3 (at most {MOST_TILES} in all), or a side in pixels, {sides}")
 
-
-EVENTS = (
-    "zone.enter",
-    "zone.leave",
-    "zone.dwell",
-    "zone.occupancy",
-    "zone.speed",
-    "line.cross",
-    "person.appeared",
-    "person.left",
-    "person.unknown",
-)
-"""All that a run can tell of by itself."""
 
 Text = Annotated[str, Field(min_length=1)]
 SourceName = Annotated[str, Field(pattern=r"^[\w.-]+$")]

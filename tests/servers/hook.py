@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from tests.servers.listener import Listener
 from tests.servers.mute import HOST, free_port
 
 
@@ -116,34 +114,10 @@ class HookServer:
         self.stop()
 
 
-class _Listener(ThreadingHTTPServer):
-    daemon_threads = False  # closing the server waits for the threads of connections
-
+class _Listener(Listener):
     def __init__(self, server: HookServer) -> None:
         super().__init__((HOST, server.port), _Connection)
         self.hooks = server
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._lock:
-            self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._open.discard(request)
-        super().shutdown_request(request)
-
-    def drop(self) -> None:
-        with self._lock:
-            for each in self._open:
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):  # a connection closed by either side is no error
-            super().handle_error(request, client_address)
 
 
 class _Connection(BaseHTTPRequestHandler):

@@ -6,17 +6,14 @@ MJPEG and HLS show a wall-clock bar code. Each connection has a thread; all have
 from __future__ import annotations
 
 import base64
-import contextlib
 import re
-import socket
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from fractions import Fraction
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -30,6 +27,7 @@ import av
 import numpy as np
 
 from tests.servers import barcode
+from tests.servers.listener import Listener
 from tests.servers.mute import HOST, free_port
 
 MJPEG, HLS = "/mjpeg", "/live.m3u8"
@@ -166,34 +164,10 @@ class HttpServer:
         return None
 
 
-class _Listener(ThreadingHTTPServer):
-    daemon_threads = False  # closing the server waits for the threads of connections
-
+class _Listener(Listener):
     def __init__(self, camera: HttpServer) -> None:
         super().__init__((HOST, camera.port), _Connection)
         self.camera = camera
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._lock:
-            self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._open.discard(request)
-        super().shutdown_request(request)
-
-    def drop(self) -> None:
-        with self._lock:
-            for each in self._open:
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], OSError):  # a connection closed by either side is no error
-            super().handle_error(request, client_address)
 
 
 class _Connection(BaseHTTPRequestHandler):
