@@ -11,7 +11,10 @@ _IN_QUERY = re.compile(
 )
 
 _SETTING = re.compile(r"""((?<![\w?&-])(?:password|secret)["']?(?:=|:\s+)["']?)([^\s,}"']+)""")
-_HEADER = re.compile(r"(\bAuthorization\s*[=:]\s*)([^\"',\]}]+)", re.IGNORECASE)
+_HEADER = re.compile(
+    r"((?<![\w?&-])(?:X-[\w-]+|[\w-]*(?:Authorization|Api[-_]?Key|[-_]Token|Cookie))\s*[=:]\s*)([^\"',\]}&]+)",
+    re.IGNORECASE,
+)
 
 
 def mask_passwords(text: str, same_length: bool = False) -> str:

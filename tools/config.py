@@ -15,11 +15,8 @@ from rich.text import Text
 from engines.masking import mask_passwords
 from pipeline.config.keys import dotted, leaves
 from pipeline.config.load import Loaded, load_settings, parse_set
-from pipeline.config.problems import shown
+from pipeline.config.secrets import shown_at
 from pipeline.config.settings import Settings
-
-SECRETS = ("password", "secret", "headers")
-"""Keys whose values are not shown."""
 
 app = typer.Typer(name="config", help="Check and explain the configuration.", no_args_is_help=True)
 
@@ -61,7 +58,6 @@ def _table(loaded: Loaded) -> Table:
     table.add_column("from", overflow="fold", ratio=2)
     for key, value, field in leaves(loaded.settings):
         origin = str(loaded.origins[dotted(key)])
-        is_secret = value not in (None, ()) and key[-1] in SECRETS
-        meaning = (("***" if is_secret else mask_passwords(shown(value))) + "\n", (field.description or "", "dim"))
+        meaning = (mask_passwords(shown_at(key, value)) + "\n", (field.description or "", "dim"))
         table.add_row(dotted(key), Text.assemble(*meaning), Text(mask_passwords(origin), "dim" * (origin == "default")))
     return table

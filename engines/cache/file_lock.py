@@ -95,5 +95,6 @@ def _is_still(path: Path, descriptor: int, what: str) -> bool:
 
 def _let_go(path: Path, descriptor: int) -> None:
     with contextlib.suppress(OSError):
-        path.unlink()
+        if os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor)):  # or it is another's by now
+            path.unlink()
     os.close(descriptor)

@@ -18,8 +18,9 @@ from pydantic import ValidationError
 
 from pipeline.config.keys import Key, dotted, leaves, section_at
 from pipeline.config.positions import BadYaml, Document, read_yaml, split_lines
-from pipeline.config.problems import Origin, Problem, report, shown
+from pipeline.config.problems import Origin, Problem, report
 from pipeline.config.reasons import problem_of
+from pipeline.config.secrets import lines_shown, option_shown, shown_at
 from pipeline.config.section import Section
 from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError
@@ -59,19 +60,20 @@ def load_settings(path: Path | None = None, overrides: Sequence[Override] = ()) 
     text = _read(path) if path else ""
     document = _document(text, str(path))
     _expand_all(document)
+    lines = lines_shown(split_lines(text), document.origins)
     for override in overrides:
         _apply(document, override)
         _expand_all(document)
     settings = _check(document)
     if document.problems or settings is None:
-        raise ConfigError(report(document.problems, split_lines(text)))
+        raise ConfigError(report(document.problems, lines))
     return Loaded(settings, {dotted(key): document.origins.get(key, DEFAULT) for key, _, _ in leaves(settings)})
 
 
 def parse_set(text: str) -> Override:
     """The `KEY=VALUE` of `--set`; the value is read as YAML. Raises `ConfigError`."""
     key, equals, value = text.partition("=")
-    origin = Origin(f"--set {text}")
+    origin = Origin(f"--set {option_shown(text)}")
     if not equals or not key.strip():
         raise _refusal(origin, "write KEY=VALUE, such as detect.confidence=0.4")
     try:
@@ -219,7 +221,7 @@ def _put(here: object, parts: Sequence[str], value: object, at: Key) -> tuple[Ke
         key, child = _put(here.get(part), rest, value, (*at, part))
         return key, {**here, part: child}
     if not isinstance(here, list):
-        raise _NoSuchPlace(f"{dotted(at)} is {shown(here)}, which has no key {part!r}")
+        raise _NoSuchPlace(f"{dotted(at)} is {shown_at(at, here)}, which has no key {part!r}")
     if not is_index or int(part) > len(here):
         raise _NoSuchPlace(f"{dotted(at)} is a list of {len(here)}: {part!r} must be 0..{len(here)}")
     i = int(part)

@@ -16,7 +16,8 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from pipeline.config.keys import Key, dotted, leaves, section_at
-from pipeline.config.problems import Origin, Problem, shown
+from pipeline.config.problems import Origin, Problem
+from pipeline.config.secrets import HIDDEN, is_secret, shown_at
 from pipeline.config.section import Section
 from pipeline.config.settings import Settings
 
@@ -32,8 +33,10 @@ def problem_of(details: ErrorDetails, origins: Mapping[Key, Origin]) -> Problem:
         return Problem(origin, _unknown_key(key), origin.key)
     if details["type"] == "missing":
         return Problem(origin, _missing(key), origin.value)
-    value = shown(details["input"])
+    value = shown_at(key, details["input"])
     value = value if len(value) <= _SHOWN else value[:_SHOWN] + "..."
+    if is_secret(key) and details["type"] == "tuple_type":
+        details = {**details, "input": HIDDEN}  # which the reason repeats
     return Problem(origin, f"{dotted(place)}: {value} {_reason(details)}", origin.value)
 
 

@@ -6,7 +6,8 @@ Source: Home Assistant's documentation, "MQTT", "Discovery messages". A message 
 
 Entities of a source: whether it streams, and what happens there, as an `event`; how many known persons are there, as
 soon as one was. Of an area: whether something is inside, whether something is the matter, how many are inside, came
-and went; of a line: whether something is the matter, how many crossed it, either way.
+and went; of a line: whether something is the matter, how many crossed it, either way. What nobody knows, because the
+source gives no pictures, is the text None there, which Home Assistant shows as unknown.
 """
 
 from __future__ import annotations
@@ -17,24 +18,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.event_names import EVENTS
 from pipeline.sinks.records import wanted
 
 ONLINE = b"online"
 """What Home Assistant says, as what it was born, on `<prefix>/status`."""
-EVENTS = (
-    "zone.enter",
-    "zone.leave",
-    "zone.dwell",
-    "zone.occupancy",
-    "zone.speed",
-    "line.cross",
-    "person.appeared",
-    "person.left",
-    "person.unknown",
-    "degraded",
-    "restored",
-)
-"""Of which Home Assistant is told beforehand: it takes no others."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +70,7 @@ def source_entities(places: Places, on: Iterable[str]) -> dict[str, dict[str, An
 
 def person_entities(places: Places) -> dict[str, dict[str, Any]]:
     """Return what makes the count of known persons known."""
-    template = "{{ value_json.persons | length }}"
+    template = "{{ value_json.persons | length if value_json.state == 'streaming' else None }}"
     return _configurations(
         places,
         [Entity("sensor", "persons", "Persons", f"{places.topic}/state", template, {"state_class": "measurement"})],
@@ -99,7 +87,7 @@ def zone_entities(places: Places, zone: str, zone_topic: str, is_line: bool) -> 
             f"{key}-alarm",
             f"{zone} alarm",
             zone_topic,
-            "{{ 'ON' if value_json.alarm else 'OFF' }}",
+            _on_if("alarm"),
             {"device_class": "problem"},
         ),
         *(
@@ -121,7 +109,7 @@ def zone_entities(places: Places, zone: str, zone_topic: str, is_line: bool) -> 
                 f"{key}-occupancy",
                 f"{zone} occupancy",
                 zone_topic,
-                "{{ 'ON' if value_json.objects > 0 else 'OFF' }}",
+                _on_if("objects"),
                 {"device_class": "occupancy"},
             ),
             Entity(
@@ -134,6 +122,11 @@ def zone_entities(places: Places, zone: str, zone_topic: str, is_line: bool) -> 
             ),
         ]
     return _configurations(places, entities)
+
+
+def _on_if(key: str) -> str:
+    """Return the template of what is on where a value is true or not 0."""
+    return f"{{{{ None if value_json.{key} is none else 'ON' if value_json.{key} else 'OFF' }}}}"
 
 
 def _configurations(places: Places, entities: Sequence[Entity]) -> dict[str, dict[str, Any]]:

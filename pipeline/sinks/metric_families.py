@@ -34,14 +34,16 @@ def families(
         latency_buckets_s: upper bounds of the buckets of `SourceFigures.latency_counts`.
         now: monotonic seconds.
     """
+    seen = [each for each in sources if each.state_now(runner.states.get(each.name)) == "streaming"]
     return [
         *_run(runner),
         *_frames(runner),
         *_stations(runner.stage_times()),
         *_states(runner, sources, now),
         _latency(sources, latency_buckets_s),
-        *_found(sources),
-        *_zones(sources),
+        *_found(seen),
+        _events(sources),
+        *_zones(sources, seen),
     ]
 
 
@@ -86,8 +88,7 @@ def _stations(stations: dict[str, StageTimes]) -> Iterator[Any]:
 def _states(runner: Runner, sources: Sequence[SourceFigures], now: float) -> Iterator[Any]:
     states, ages = [], []
     for each in sources:
-        known = runner.states.get(each.name)
-        state = each.state if known is None or each.state == "stopped" else known.state
+        state = each.state_now(runner.states.get(each.name))
         states += [((each.name, name), int(name == state)) for name in STATES]
         if each.last_frame_at is not None:
             ages.append(((each.name,), each.age_s(now)))
@@ -112,23 +113,31 @@ def _found(sources: Sequence[SourceFigures]) -> Iterator[Any]:
     yield _gauge("objects", "Objects in the last frame, by class.", ["source", "class"], objects)
     faces = [((each.name,), each.faces) for each in sources if each.faces is not None]
     yield _gauge("faces", "Faces in the last frame.", ["source"], faces)
+
+
+def _events(sources: Sequence[SourceFigures]) -> Any:
     events = [((each.name, name), count) for each in sources for name, count in dict(each.events).items()]
-    yield _counter("events", "Events, by name.", ["source", "event"], events)
+    return _counter("events", "Events, by name.", ["source", "event"], events)
 
 
-def _zones(sources: Sequence[SourceFigures]) -> Iterator[Any]:
-    zones = [(each.name, zone) for each in sources for zone in each.zones.values()]
-
-    def rows(which: str) -> list[tuple[tuple[str, ...], float]]:
+def _zones(sources: Sequence[SourceFigures], seen: Sequence[SourceFigures]) -> Iterator[Any]:
+    def rows(which: str, sources: Sequence[SourceFigures]) -> list[tuple[tuple[str, ...], float]]:
         return [
-            ((source, zone.name, name), count) for source, zone in zones for name, count in getattr(zone, which).items()
+            ((each.name, zone.name, name), count)
+            for each in sources
+            for zone in each.zones.values()
+            for name, count in getattr(zone, which).items()
         ]
 
     labels = ["source", "zone", "class"]
-    yield _gauge("zone_objects", "Objects inside a zone now, by class.", labels, rows("inside"))
-    yield _counter("zone_entered", "Objects that have come in, or crossed a line inwards.", labels, rows("entered"))
-    yield _counter("zone_left", "Objects that have gone out, or crossed a line outwards.", labels, rows("left"))
-    alarms = [((source, zone.name), int(zone.alarm)) for source, zone in zones]
+    yield _gauge("zone_objects", "Objects inside a zone now, by class.", labels, rows("inside", seen))
+    yield _counter(
+        "zone_entered", "Objects that have come in, or crossed a line inwards.", labels, rows("entered", sources)
+    )
+    yield _counter(
+        "zone_left", "Objects that have gone out, or crossed a line outwards.", labels, rows("left", sources)
+    )
+    alarms = [((each.name, zone.name), int(zone.alarm)) for each in seen for zone in each.zones.values()]
     yield _gauge("zone_alarm", "Whether something is the matter in a zone.", ["source", "zone"], alarms)
 
 

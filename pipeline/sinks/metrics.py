@@ -3,7 +3,8 @@
 Nothing is counted twice: a scrape asks the run's own ledger and stations. Only what these do not keep (the last frame's
 objects, zones, events) is noted here, on the sink's thread. A scrape works on its caller's thread, a few milliseconds
 every now and then. Names made by models and by one's own stages are taken up to `MOST_NAMES` of a kind, the others
-are counted as `other`: a store of time series pays for each.
+are counted as `other`: a store of time series pays for each. What is in the last frame and in zones is told while its
+source gives frames: of one that is away or over nobody knows it, and its series are not there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from pipeline.capture.source import SourceInfo
+from pipeline.capture.source import SourceInfo, SourceState
 from pipeline.config.sink_settings import MetricsSettings
 from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Frame
@@ -35,7 +36,7 @@ OTHER = "other"
 MOST_CLIENTS = 8
 """Connections at a time; more are closed: a scraper needs one."""
 CLIENT_S = 5.0
-"""A client that says nothing for so long is gone."""
+"""What a connection may take in all: a client that sends a sign now and then must not keep others out."""
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
 INSTALL = "sinks.metrics: needs the package 'prometheus-client': pip install frameloom[metrics]"
 
@@ -63,6 +64,8 @@ class SourceFigures:
 
     def add(self, frame: Frame) -> None:
         """Note a frame."""
+        if self.state == "connecting":
+            self.state = "streaming"  # a source of somebody's own, which may report nothing
         latency_s = frame.free_since - frame.captured_at
         self.latency_counts[bisect.bisect_left(LATENCY_BUCKETS_S, latency_s)] += 1
         self.latency_total_s += latency_s
@@ -81,6 +84,10 @@ class SourceFigures:
         """Count events by what they are called."""
         for event in events:
             self.events[bounded(str(event.get("event", OTHER)), self.events)] += 1
+
+    def state_now(self, reported: SourceState | None) -> str:
+        """Return its state; once it is over, what it has reported last says nothing."""
+        return self.state if reported is None or self.state == "stopped" else reported.state
 
     def age_s(self, now: float) -> float:
         """Return how long ago the last frame was captured; before the first, how long it is waited for."""
@@ -181,12 +188,10 @@ class Metrics(Sink):
         limit_s = self._settings.max_frame_age_s
         sources = {}
         for figures in self._figures.values():
-            known = runner.states.get(figures.name)
             is_over = figures.state == "stopped"
-            state = figures.state if is_over or known is None else known.state
             age_s = figures.age_s(now)
             sources[figures.name] = {
-                "state": state,
+                "state": figures.state_now(runner.states.get(figures.name)),
                 "live": figures.is_live,
                 "last_frame_age_s": None if figures.last_frame_at is None else round(age_s, 3),
                 "ok": is_over or not figures.is_live or age_s <= limit_s,
@@ -268,14 +273,24 @@ class Server(ThreadingHTTPServer):
                 self.shutdown_request(client)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer one client."""
+        """Answer one client; end its connection when its time is up."""
+        timer = threading.Timer(CLIENT_S, _end, [request])
+        timer.daemon = True
         try:
+            timer.start()
             super().process_request_thread(request, client_address)
         finally:
+            timer.cancel()
             self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a client that went away."""
+
+
+def _end(connection: socket.socket) -> None:
+    """Wake the thread that waits for a connection's other end."""
+    with contextlib.suppress(OSError):  # it is closed already
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class Answering(BaseHTTPRequestHandler):

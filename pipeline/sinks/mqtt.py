@@ -3,13 +3,15 @@
     <topic>/status                  online or offline, retained; the broker says offline when we are gone
     <topic>/<source>/events         an event, as in the event log, with `id` and `reported_at` (UTC seconds)
     <topic>/<source>/state          {"state", "reason", "since", "persons"}, retained
-    <topic>/<source>/zones/<zone>   {"zone", "objects", "inside", "entered", "left", "alarm"}, retained
+    <topic>/<source>/zones/<zone>   {"zone", "objects", "inside", "entered", "left", "alarm"}, retained; objects, inside
+                                    and alarm are null while the source gives no pictures
     <topic>/<source>/frames         what is in each frame, if that is asked for
 
 Events wait in the spool until the broker has confirmed them (QoS 1): none is lost, and they stay in order; after a
 connection that broke some may come twice, with the same `id`. State is not kept but made: what a topic should say is
 compared with what was said on this connection, a few times a second, so that a broker that has forgotten everything
-knows it again at once. Frames are for who looks on: they are sent as far as the connection takes them.
+knows it again at once. Frames are for who looks on: they are sent as far as the connection takes them. Each of these
+three has a page of its own (`mqtt_delivery`, `mqtt_retained`) or a few lines here; here is how they share a connection.
 """
 
 from __future__ import annotations
@@ -27,11 +29,14 @@ from pipeline.config.sink_settings import MqttSettings
 from pipeline.errors import ConfigError
 from pipeline.frame import Frame
 from pipeline.sinks import home_assistant
+from pipeline.sinks.mqtt_delivery import Delivery
 from pipeline.sinks.mqtt_link import Link, LinkLost, LinkOptions, NeedsOlderProtocol
+from pipeline.sinks.mqtt_retained import Retained
 from pipeline.sinks.mqtt_states import States
 from pipeline.sinks.mqtt_tls import encryption
 from pipeline.sinks.records import frame_line
 from pipeline.sinks.sender import SYNC_EVERY_S, Backoff, Sender, as_json, why
+from pipeline.sinks.sink import MissedEvents
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +47,6 @@ PROVEN_AFTER_S = 10.0
 """A connection that lasted so long was one: the next attempt may follow soon."""
 STATES_EVERY_S = 0.25
 FRAMES_WAITING = 8
-STATE_QOS = 1
 GOODBYE_S = 0.1
 """What is kept of the time for closing to say offline."""
 
@@ -61,16 +65,10 @@ class Mqtt(Sender):
         receiver = f"the broker {settings.host}:{self._port}"
         super().__init__("mqtt", destination, receiver, settings.on, settings.spool, settings.spool_mb)
         self._states = States(settings)
-        self._said: dict[str, bytes] = {}
-        """What the retained topics say, as far as this connection knows."""
-        self._saying: dict[int, str] = {}
-        """Retained topics of messages on their way."""
-        self._forbidden: set[str] = set()
-        """Retained topics that we may not write: some brokers (Mosquitto 2.0.11) end the connection for it."""
+        self._retained = Retained(receiver, self._states.wanted)
+        self._delivery: Delivery
         self._frames: deque[tuple[str, bytes]] = deque(maxlen=FRAMES_WAITING)
-        self._is_connected = self._older = self._told_refused = False
-        self._window: dict[int, tuple[int, bool]] = {}
-        """Messages on their way: number of the event, and whether it is settled."""
+        self._is_connected = self._older = False
         self._states_at = 0.0
         self._links = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
 
@@ -110,6 +108,11 @@ class Mqtt(Sender):
             )
             self._ring()
 
+    def missed(self, events: MissedEvents) -> None:
+        """Keep what happened in a frame that was dropped; note who came and left there."""
+        super().missed(events)
+        self._states.note_events(events.source, ((line["frame"], line) for line in events.lines))
+
     def source_changed(self, state: SourceState) -> None:
         """Note a live source's new state."""
         self._states.source_changed(state)
@@ -121,6 +124,7 @@ class Mqtt(Sender):
     # ------------------------------------------------------------------ the sender's thread
 
     def _send_until_closed(self) -> None:
+        self._delivery = Delivery(self.receiver, self.spool, self._topic_of, self._settings.qos)
         while not self._halt.is_set():
             began, needs_older = time.monotonic(), False
             link = Link(self._options, self._older)
@@ -140,9 +144,8 @@ class Mqtt(Sender):
                 self._is_connected = False
                 self._older = needs_older
                 self._settle(link)  # what it confirmed last, before it was gone
-                self._window.clear()
-                self._saying.clear()
-                self.spool.rewind()
+                self._delivery.begin_again()
+                self._retained.begin_again()
                 link.close()
             if time.monotonic() - began > PROVEN_AFTER_S:
                 self._links.reset()
@@ -153,21 +156,20 @@ class Mqtt(Sender):
         bell = self._bell
         assert bell is not None
         link.open(bell)
-        self._said = {}
         self._is_connected = True
-        self._retain(link, self._options.will_topic, b"online")
+        self._retained.say(link, self._options.will_topic, b"online")
         if self._settings.discovery:
             link.subscribe(f"{self._settings.discovery_prefix}/status")
         while not self._is_finished(link):
             self._settle(link)
             self._hear(link)
             self._send_states(link)  # first: behind a long wait events fill the connection
-            self._send_events(link)
+            self._delivery.send(link)
             self._send_frames(link)
             self._sync()
             link.turn(bell, self._patience(link))
         self._settle(link)
-        self._retain(link, self._options.will_topic, b"offline")
+        self._retained.say(link, self._options.will_topic, b"offline")
         while not link.is_quiet and time.monotonic() < self._end_at:
             link.turn(bell, 0.02)
             self._settle(link)
@@ -177,7 +179,7 @@ class Mqtt(Sender):
             return False
         if time.monotonic() >= self._end_at - GOODBYE_S:
             return True
-        return not self.spool.waiting and link.is_quiet and self._said == self._states.wanted
+        return not self.spool.waiting and link.is_quiet and self._retained.is_said
 
     def _patience(self, link: Link) -> float:
         if self._halt.is_set():
@@ -185,69 +187,24 @@ class Mqtt(Sender):
         return STATES_EVERY_S if self._states.wanted else SYNC_EVERY_S
 
     def _settle(self, link: Link) -> None:
-        """Confirm in the spool what the broker has confirmed, as far as nothing before it is open."""
+        """Take note of what the broker has confirmed or refused since the last time."""
         confirmed = link.confirmed()
-        if any(refusal is None for _, refusal in confirmed):
+        if any(each.refusal is None for each in confirmed):
             self._succeeded()
-        for message, refusal in confirmed:
-            if message in self._window:
-                number, _ = self._window[message]
-                self._window[message] = number, True
-                if refusal is not None:
-                    self._refused(number, refusal)
-            topic = self._saying.pop(message, None)
-            if topic is not None and refusal is not None:
-                self._forbidden.add(topic)
-                logger.warning("mqtt: %s does not take what is said on %s: %s", self.receiver, topic, refusal)
-        done = None
-        for message, (number, is_settled) in list(self._window.items()):
-            if not is_settled:
-                break
-            del self._window[message]
-            done = number
-        if done is not None:
-            self.spool.confirm(done + 1)
-
-    def _refused(self, number: int, refusal: str) -> None:
-        self.spool.refuse(number)
-        if not self._told_refused:
-            self._told_refused = True
-            logger.warning("mqtt: %s does not take an event: %s: such events are given up", self.receiver, refusal)
+        self._delivery.settle(confirmed)
+        self._retained.settle(confirmed)
 
     def _hear(self, link: Link) -> None:
         """Say everything again when Home Assistant has begun anew."""
         if any(payload == home_assistant.ONLINE for _, payload in link.messages):
-            self._said = {}
+            self._retained.repeat()
         link.messages.clear()
-
-    def _send_events(self, link: Link) -> None:
-        while link.has_room and (found := self.spool.next()) is not None:
-            number, payload = found
-            source = _source_of(payload)
-            topic = f"{self._states.topic_of(source)}/events"
-            if not link.takes(topic, payload):
-                self._window[-number - 1] = number, True
-                self._refused(number, f"it takes at most {link.largest_packet} bytes")
-                continue
-            self._window[link.publish(topic, payload, self._settings.qos)] = number, False
-        self._settle(link)
 
     def _send_states(self, link: Link) -> None:
         now = time.monotonic()
         if now - self._states_at < STATES_EVERY_S and not self._halt.is_set():
             return
-        self._states_at = now
-        for topic, payload in list(self._states.wanted.items()):
-            if self._said.get(topic) != payload:
-                if not link.has_room:
-                    self._states_at = 0.0
-                    return
-                self._retain(link, topic, payload)
-                self._said[topic] = payload
-
-    def _retain(self, link: Link, topic: str, payload: bytes) -> None:
-        if topic not in self._forbidden and link.takes(topic, payload):
-            self._saying[link.publish(topic, payload, STATE_QOS, retain=True)] = topic
+        self._states_at = now if self._retained.send(link) else 0.0
 
     def _send_frames(self, link: Link) -> None:
         while self._frames and link.has_room:
@@ -255,6 +212,6 @@ class Mqtt(Sender):
             if link.takes(topic, payload):
                 link.publish(topic, payload, qos=0)
 
-
-def _source_of(payload: bytes) -> str:
-    return str(json.loads(payload)["source"])
+    def _topic_of(self, payload: bytes) -> str:
+        """Return the topic of an event."""
+        return f"{self._states.topic_of(str(json.loads(payload)['source']))}/events"

@@ -1,13 +1,14 @@
 """States: what the retained topics should say of sources, persons and zones, as of the last frame.
 
-Filled by the sink's thread; read by the one that sends, which compares it with what was said.
+Filled by the sink's thread; read by the one that sends, which compares it with what was said. Where a source gives no
+pictures now (it is away, or over) nobody knows what is in its zones, and that is said: null.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pipeline.capture.source import SourceState
@@ -32,6 +33,10 @@ class States:
         """Payload by topic."""
         self._settings = settings
         self._sources: dict[str, dict[str, Any]] = {}
+        self._zones: dict[str, dict[str, ZoneState]] = {}
+        """By source and name, as of the last frame."""
+        self._persons_at: dict[tuple[str, str], int] = {}
+        """By source and name: the frame that told of a person last."""
         self._told_of: set[tuple[str, ...]] = set()
 
     def topic_of(self, source: str) -> str:
@@ -40,13 +45,22 @@ class States:
 
     def note(self, frame: Frame) -> None:
         """Note who came and left, and what is in the zones."""
-        state = self._sources.get(frame.source)
-        if state is None:
-            state = self._set_state(frame.source, "streaming")
-        for event in frame.events:
-            self._note_person(frame.source, state, event)
+        self.note_events(frame.source, ((frame.index, event) for event in frame.events))
         for zone in frame.zones:
             self._note_zone(frame.source, zone)
+
+    def note_events(self, source: str, events: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
+        """Note who came and left.
+
+        Args:
+            source: where.
+            events: each with the index of its frame; an older frame's may come after those of a newer one.
+        """
+        state = self._sources.get(source)
+        if state is None:
+            state = self._set_state(source, "streaming")
+        for index, event in events:
+            self._note_person(source, state, index, event)
 
     def source_changed(self, state: SourceState) -> None:
         """Note a live source's new state."""
@@ -61,6 +75,9 @@ class States:
         else:
             self._say(f"{self.topic_of(source)}/state", known)
 
+    def _is_seen(self, source: str) -> bool:
+        return bool(self._sources[source]["state"] == "streaming")
+
     def _set_state(
         self, source: str, word: str, reason: str | None = None, since: float | None = None
     ) -> dict[str, Any]:
@@ -68,34 +85,47 @@ class States:
         state |= {"state": word, "reason": reason, "since": round(time.time() if since is None else since, 3)}
         self._say(f"{self.topic_of(source)}/state", state)
         self._tell_of((source,), lambda places: home_assistant.source_entities(places, self._settings.on))
+        if not self._is_seen(source):
+            for zone in self._zones.get(source, {}).values():
+                self._say_zone(source, zone)
         return state
 
-    def _note_person(self, source: str, state: dict[str, Any], event: Mapping[str, Any]) -> None:
+    def _note_person(self, source: str, state: dict[str, Any], index: int, event: Mapping[str, Any]) -> None:
         kind, name = event.get("event"), event.get("name")
         if kind not in ("person.appeared", "person.left") or name is None:
             return
+        if index < self._persons_at.get((source, name), index):
+            return
+        self._persons_at[source, name] = index
         present = set(state["persons"])
         state["persons"] = sorted(present | {name} if kind == "person.appeared" else present - {name})
         self._say(f"{self.topic_of(source)}/state", state)
         self._tell_of((source, "persons"), home_assistant.person_entities)
 
     def _note_zone(self, source: str, zone: ZoneState) -> None:
-        topic = f"{self.topic_of(source)}/zones/{level(zone.name)}"
-        self._say(
-            topic,
-            {
-                "zone": zone.name,
-                "objects": sum(zone.inside.values()),
-                "inside": dict(zone.inside),
-                "entered": dict(zone.entered),
-                "left": dict(zone.left),
-                "alarm": zone.alarm,
-            },
-        )
+        self._zones.setdefault(source, {})[zone.name] = zone
+        topic = self._say_zone(source, zone)
         self._tell_of(
             (source, "zones", zone.name),
             lambda places: home_assistant.zone_entities(places, zone.name, topic, zone.is_line),
         )
+
+    def _say_zone(self, source: str, zone: ZoneState) -> str:
+        """Say what is in a zone, or that nobody knows; return the topic."""
+        topic = f"{self.topic_of(source)}/zones/{level(zone.name)}"
+        seen = self._is_seen(source)
+        self._say(
+            topic,
+            {
+                "zone": zone.name,
+                "objects": sum(zone.inside.values()) if seen else None,
+                "inside": dict(zone.inside) if seen else None,
+                "entered": dict(zone.entered),
+                "left": dict(zone.left),
+                "alarm": zone.alarm if seen else None,
+            },
+        )
+        return topic
 
     def _say(self, topic: str, record: Mapping[str, Any]) -> None:
         """Have a retained topic say something."""

@@ -2,6 +2,7 @@
 
 `consume` only writes to the spool, so a receiver that is slow, down or refuses never slows the pipeline. The thread is
 a daemon, and `close` gives it a moment for what is left; what it cannot send then waits on disk for the next run.
+Whatever goes wrong on the thread is said in a sentence, and it begins again: a run of months goes on.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ CLOSE_WITHIN_S = 0.25
 """What the thread gets for its last events: all sinks together have 0.3 s."""
 SYNC_EVERY_S = 1.0
 """A power cut costs what came in this time."""
+BEGIN_AGAIN_S = 1.0
+"""After something that nobody has foreseen."""
 ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -103,7 +106,8 @@ class Sender(Sink):
         destination: what tells this receiver from others; two runs that send to one need folders of their own.
         receiver: as messages call it: `the broker localhost:1883`. No secrets.
         on: names of the events to send.
-        folder: of the spool; None: in the user's data folder.
+        folder: that holds the spool, in a folder of the sink's name: several sinks may share it; None: in the user's
+            data folder, one for each destination.
         limit_mb: of the spool, megabytes.
     """
 
@@ -115,7 +119,8 @@ class Sender(Sink):
         self._on = tuple(on)
         self._limit = int(limit_mb * 1e6)
         digest = hashlib.sha256(destination.encode()).hexdigest()[:16]
-        self._folder = folder or user_data_path("frameloom", appauthor=False) / "spool" / name / digest
+        own = user_data_path("frameloom", appauthor=False) / "spool" / name / digest
+        self._folder = own if folder is None else folder / name
         self._spool: Spool | None = None
         self._thread: threading.Thread | None = None
         self._halt = threading.Event()
@@ -183,8 +188,8 @@ class Sender(Sink):
         self._halt.set()
         self._ring()
         self._thread.join(CLOSE_WITHIN_S + 0.02)
-        self._waiting = self._spool.waiting
         self._spool.close()
+        self._waiting = self._spool.waiting
 
     @property
     def spool(self) -> Spool:
@@ -212,7 +217,14 @@ class Sender(Sink):
 
     def _send_all(self) -> None:
         try:
-            self._send_until_closed()
+            while not self._halt.is_set():
+                try:
+                    self._send_until_closed()
+                except Exception as error:
+                    logger.debug("%s: its thread begins again", self.name, exc_info=True)
+                    self._failed(f"events could not be sent to {self.receiver}: {why(error)}")
+                    self.spool.rewind()
+                    self._halt.wait(BEGIN_AGAIN_S)
         finally:
             assert self._bell is not None
             bell, self._bell = self._bell, None

@@ -7,12 +7,14 @@ deleting a file, and damage costs the lines that it hits instead of the database
 What is put is written at once, so that a killed process loses nothing. It is forced to the disk by whoever calls
 `sync`, the sender, about once a second: a power cut costs that second. The confirmed number is not forced: a power cut
 may make events come twice, which their `id` tells. Where the disk is full events wait in memory, bounded, until it has
-room.
+room. Where somebody deletes the folder it is made again, with the events of the file that is being written; older
+files are lost with it, and counted. Where no file handle is left, everything waits until there is one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import threading
@@ -32,6 +34,9 @@ PARTS = 8
 LARGEST_PART = 1 << 20
 MOST_IN_MEMORY = 4 << 20
 """Bytes that wait in memory where the disk takes nothing."""
+PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors that say nothing about a file, only that this moment is bad: no file handle or no memory is left."""
+OPEN = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
 
 
 class SpoolInUse(Exception):
@@ -60,9 +65,7 @@ class Spool:
         self._lock = threading.Lock()
         self._held = contextlib.ExitStack()
         self._closed = self._dirty = self._told_full = self._told_disk = False
-        if not self._held.enter_context(locked_if_free(folder / LOCK, "sends events")):
-            self._held.close()
-            raise SpoolInUse(folder)
+        self._take_lock()
         self._output: int | None = None
         self._unforced: list[int] = []
         self._reader: BinaryIO | None = None
@@ -71,11 +74,16 @@ class Spool:
         self._in_memory = 0
         self._damaged: set[int] = set()
         try:
-            self._confirmed_file = os.open(folder / CONFIRMED, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._confirmed_file = os.open(folder / CONFIRMED, OPEN, 0o600)
             self._load()
         except OSError:
             self._held.close()
             raise
+
+    def _take_lock(self) -> None:
+        if not self._held.enter_context(locked_if_free(self.folder / LOCK, "sends events")):
+            self._held.close()
+            raise SpoolInUse(self.folder)
 
     def _load(self) -> None:
         """Find what an earlier run has left."""
@@ -109,10 +117,8 @@ class Spool:
         try:
             part = self._part_for(number, len(line))
             assert self._output is not None
-            rest = memoryview(line)
             try:
-                while rest:  # a full disk takes a part and refuses the next write
-                    rest = rest[os.write(self._output, rest) :]
+                _write(self._output, line)
             except OSError:
                 self._cut(part)
                 raise
@@ -140,8 +146,7 @@ class Spool:
             return current
         self._end_output()
         part = Part(self.folder / f"{number:020d}{SUFFIX}", number)
-        flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
-        self._output = os.open(part.path, flags, 0o600)
+        self._output = os.open(part.path, OPEN | os.O_TRUNC | os.O_APPEND, 0o600)
         self._parts.append(part)
         return part
 
@@ -204,14 +209,18 @@ class Spool:
             return None
 
     def _read(self) -> tuple[int, bytes] | None:
-        """Return the line at the cursor, or after a gap in the numbers; an empty one where it cannot be read."""
+        """Return the line at the cursor, or after a gap in the numbers; an empty one where it can never be read."""
         for part in self._parts:
             if self._cursor < part.end:
                 number = max(self._cursor, part.first)
                 try:
-                    return number, self._line_of(part, number)
+                    self._restore()
                 except OSError:
-                    return number, b""
+                    return None
+                try:
+                    return number, self._line_of(part, number)
+                except OSError as error:
+                    return None if error.errno in PASSING else (number, b"")
         return next(((number, line) for number, line in self._memory if number >= self._cursor), None)
 
     def _line_of(self, part: Part, number: int) -> bytes:
@@ -276,21 +285,76 @@ class Spool:
             return on_disk + len(self._memory) - len(self._damaged)
 
     def sync(self) -> None:
-        """Force to the disk what was put, and what waits in memory, too, if the disk takes it again."""
+        """Force to the disk what was put, and what waits in memory, too, if the disk takes it again.
+
+        What could not be forced is left to the next call.
+        """
         with self._lock:
             if self._closed:
                 return
-            self._leave_memory()
-            ended, self._unforced = self._unforced, []
-            if self._dirty and self._output is not None:
-                ended.append(os.dup(self._output))
+            try:
+                self._restore()
+                self._leave_memory()
+                descriptors = self._to_force()
+            except OSError:
+                return
             self._dirty = False
-            if ended:
-                ended.append(os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC))  # for the names of new files
-        for descriptor in ended:  # outside the lock: a slow disk must not make `put` wait
-            with contextlib.suppress(OSError):
+        for descriptor in descriptors:  # outside the lock: a slow disk must not make `put` wait
+            try:
                 os.fsync(descriptor)
+            except OSError:
+                self._dirty = True
             os.close(descriptor)
+
+    def _to_force(self) -> list[int]:
+        """Return descriptors of what is not forced yet, to be closed by the caller: the folder's for new names."""
+        if not self._dirty and not self._unforced:
+            return []
+        found = [os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)]
+        try:
+            if self._dirty and self._output is not None:
+                found.append(os.dup(self._output))
+        except OSError:
+            os.close(found[0])
+            raise
+        ended, self._unforced = self._unforced, []
+        return ended + found
+
+    def _restore(self) -> None:
+        """Where somebody has deleted the folder, or files in it, make it again, with the file that is being written.
+
+        Raises:
+            OSError: that is not possible now; everything is as it was.
+        """
+        if not _is_at(self.folder / CONFIRMED, self._confirmed_file):
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._held.close()
+            try:
+                self._take_lock()
+            except SpoolInUse as error:
+                raise OSError(errno.EBUSY, "another run has taken its place") from error
+            opened = os.open(self.folder / CONFIRMED, OPEN, 0o600)
+            os.close(self._confirmed_file)
+            self._confirmed_file = opened
+            os.pwrite(opened, b"%020d\n" % self._confirmed, 0)
+            logger.warning("%s was deleted while events waited there; made it again", self.folder)
+        if self._output is not None and not _is_at(self._parts[-1].path, self._output):
+            self._write_again(self._parts[-1])
+
+    def _write_again(self, part: Part) -> None:
+        """Write the file that somebody has deleted while it was being written: its events can still be read."""
+        assert self._output is not None
+        output = os.open(part.path, OPEN | os.O_TRUNC | os.O_APPEND, 0o600)
+        try:
+            _write(output, os.pread(self._output, part.size, 0))
+        except OSError:
+            os.close(output)
+            part.path.unlink()
+            raise
+        os.close(self._output)
+        self._output = output
+        self._dirty = True
+        self._end_reader()
 
     def _leave_memory(self) -> None:
         while self._memory and self._append(*self._memory[0]):
@@ -301,10 +365,13 @@ class Spool:
         with self._lock:
             if self._closed:
                 return
+            with contextlib.suppress(OSError):
+                self._restore()
             self._leave_memory()
             self._closed = True
             self._give_up(len(self._memory))
             self._memory.clear()
+            self._give_up_deleted()
             if self._parts and self._parts[-1].end <= self._confirmed:
                 self._delete_oldest()
             self._end_output()
@@ -315,3 +382,25 @@ class Spool:
             for descriptor in (*self._unforced, self._confirmed_file):
                 os.close(descriptor)
             self._held.close()
+
+    def _give_up_deleted(self) -> None:
+        """Count what was in files that somebody has deleted: the next run cannot send it."""
+        for part in [part for part in self._parts if not part.path.exists()]:
+            self._parts.remove(part)
+            lost = range(max(part.first, self._confirmed), part.end)
+            self._give_up(sum(number not in self._damaged for number in lost))
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """Write all of it: a full disk takes a part, and refuses the next write."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file is still there, under its name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except (FileNotFoundError, NotADirectoryError):
+        return False

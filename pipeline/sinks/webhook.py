@@ -15,9 +15,9 @@ GitHub's). A receiver checks it like this:
         is_recent = abs(time.time() - int(timestamp)) < 300
         return is_recent and hmac.compare_digest(headers["X-Frameloom-Signature"], f"sha256={expected}")
 
-An answer of 2xx is a confirmation. 5xx, 408, 425, 429, silence and a failing connection are tried again, with growing
-pauses or when `Retry-After` says; all others are refusals, by which the event is given up: the same request would be
-refused again.
+An attempt may take `timeout_s` in all, however its server spreads its answer. An answer of 2xx is a confirmation. 5xx,
+408, 425, 429, silence and a failing connection are tried again, with growing pauses or when `Retry-After` says; all
+others are refusals, by which the event is given up: the same request would be refused again.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import requests
 from pipeline.capture.source import SourceInfo
 from pipeline.config.sink_settings import WebhookSettings
 from pipeline.errors import ConfigError
+from pipeline.sinks.attempt import Attempt, watched
 from pipeline.sinks.sender import SYNC_EVERY_S, Backoff, Sender, why
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
 LONGEST_RETRY_AFTER_S = 3600.0
 TRY_AGAIN = (408, 425, 429)
 """Request timeout, too early, too many requests: the statuses below 500 that say nothing about the request itself."""
+SILENT = "it does not answer"
 LARGEST_ANSWER = 1 << 16
 """An answer is read, up to so many bytes, only so that its connection can be used again."""
 
@@ -71,6 +73,7 @@ class Webhook(Sender):
         self._backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._told_refused = False
         self._opened_at = 0.0
+        self._attempt: Attempt
 
     def check(self, sources: Sequence[SourceInfo]) -> None:
         """Refuse an address or headers that no request can be made of."""
@@ -91,6 +94,7 @@ class Webhook(Sender):
         bell = self._bell
         assert bell is not None
         with requests.Session() as session:
+            self._attempt = watched(session)
             if self._has_own_login:
                 session.auth = lambda request: request  # or ~/.netrc would replace an Authorization header
             while not self._is_over():
@@ -151,15 +155,19 @@ class Webhook(Sender):
             headers["X-Frameloom-Signature"] = f"sha256={signature}"
         url, timeout_s = self._settings.url, self._settings.timeout_s
         try:
-            with session.post(
-                url, body, headers=headers, timeout=timeout_s, allow_redirects=False, stream=True
-            ) as answer:
+            with (
+                self._attempt.within(timeout_s),
+                session.post(
+                    url, body, headers=headers, timeout=timeout_s, allow_redirects=False, stream=True
+                ) as answer,
+            ):
                 status, retry_after = answer.status_code, answer.headers.get("Retry-After")
                 if 200 <= status < 300:
                     _finish(answer)
                     return None, None
         except Exception as error:  # also what urllib3 lets through: a run of months goes on
-            return f"could not be reached: {_reason(error)}", 0.0
+            is_late = self._attempt.is_over
+            return f"could not be reached: {SILENT if is_late else _reason(error)}", 0.0
         if status >= 500 or status in TRY_AGAIN:
             return f"answered {status}", _seconds(retry_after)
         return f"answered {status}", None
@@ -198,7 +206,7 @@ def _seconds(retry_after: str | None) -> float:
 def _reason(error: BaseException) -> str:
     """Return what is at the bottom of an error of requests, without the address, in which there may be secrets."""
     if isinstance(error, requests.Timeout):
-        return "it does not answer"
+        return SILENT
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy does not let it through"
     if isinstance(error, requests.exceptions.InvalidHeader):

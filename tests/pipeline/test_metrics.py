@@ -22,6 +22,7 @@ from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Detections, Frame
 from pipeline.picture import Picture
 from pipeline.runner import Runner
+from pipeline.sinks import metrics
 from pipeline.sinks.metrics import MOST_CLIENTS, MOST_NAMES, OTHER, Metrics
 from pipeline.stage import Stage
 from pipeline.zones import ZoneState
@@ -327,6 +328,58 @@ def test_clients_that_say_nothing_hold_neither_scrapes_nor_the_end_up() -> None:
         assert time.monotonic() - began < 0.2
         for each in (*mute, *more):
             each.close()
+
+
+def test_a_client_that_drips_its_request_is_ended_and_its_place_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "CLIENT_S", 0.6)
+    with Run(Script()) as run, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection((HOST, run.port))) for _ in range(MOST_CLIENTS)]
+        for client in slow:
+            client.sendall(b"GET /livez HTTP/1.0\r\n")
+        deadline = time.monotonic() + 10
+        while True:  # each says something far more often than its time is
+            for client in slow:
+                with contextlib.suppress(OSError):
+                    client.sendall(b"X-A: b\r\n")
+            try:
+                assert run.get("/livez")[0] == 200
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "nobody else is let in"
+            time.sleep(0.2)
+
+
+@pytest.mark.parametrize("how", ["away", "over"])
+def test_of_a_source_that_gives_no_frames_nobody_knows_what_is_there(how: str) -> None:
+    def add(frame: Frame) -> None:
+        frame.labels, frame.detections = ("person",), found([0, 0])
+        frame.zones = (ZoneState("yard", SQUARE, inside={"person": 2}, entered={"person": 5}, alarm=True),)
+
+    cam, other = Script(), Script("other")
+    with Run(cam, other, add=add) as run:
+        for source in (cam, other):
+            source.report(SourceState(source.info.name, "streaming"))
+            source.give()
+            run.delivered(source.info.name, 1)
+        if how == "away":
+            cam.report(SourceState("cam", "waiting", "timeout"))
+        else:
+            cam.stop()
+        here: dict[str, set[str]] = {}
+        deadline = time.monotonic() + 5
+        while not here or ("cam" in here["objects"] and time.monotonic() < deadline):
+            samples = run.samples()
+            here = {
+                name: {dict(labels)["source"] for labels in samples[f"frameloom_{name}"]}
+                for name in ("objects", "zone_objects", "zone_alarm", "zone_entered_total")
+            }
+        both = {"cam", "other"}
+        assert here == {
+            "objects": {"other"},
+            "zone_objects": {"other"},
+            "zone_alarm": {"other"},
+            "zone_entered_total": both,
+        }
 
 
 def test_an_ipv6_address_is_listened_at() -> None:

@@ -25,7 +25,9 @@ from pipeline.errors import ConfigError
 from pipeline.frame import Frame
 from pipeline.sinks import mqtt
 from pipeline.sinks.mqtt import Mqtt
-from pipeline.sinks.mqtt_states import level
+from pipeline.sinks.mqtt_states import States, level
+from pipeline.sinks.records import event_lines
+from pipeline.sinks.sink import MissedEvents
 from pipeline.zones import ZoneState
 from tests.pipeline.fakes import make_frame
 from tests.servers import mosquitto
@@ -219,9 +221,12 @@ def test_the_state_of_sources_zones_and_persons_is_retained(broker: Mosquitto, o
     sink.consume(frame(0, {"event": "person.appeared", "name": "Zoë"}, zones=(area, line)))
     sink.consume(frame(1, {"event": "person.appeared", "name": "Ann"}))
     sink.consume(frame(2, {"event": "person.left", "name": "Zoë"}, {"event": "person.unknown"}))
-    sink.source_changed(SourceState("door", "waiting", "timeout", 20.0))
     with Reader(broker) as early:
-        early.until(lambda: len({topic for topic, *_ in early.messages} - {STATUS}) == 3)
+        early.until(lambda: (early.last("frameloom/door/state") or {}).get("persons") == ["Ann"])
+        early.until(lambda: early.last("frameloom/door/zones/line%231") is not None)
+        seen = early.last("frameloom/door/zones/Tür 1%2F2")
+        sink.source_changed(SourceState("door", "waiting", "timeout", 20.0))
+        early.until(lambda: early.last("frameloom/door/zones/line%231")["alarm"] is None)
     with Reader(broker) as reader:  # who comes later is told at once
         reader.until(lambda: len({topic for topic, _, is_retained in reader.messages if is_retained} - {STATUS}) == 3)
         assert reader.last("frameloom/door/state") == {
@@ -230,7 +235,7 @@ def test_the_state_of_sources_zones_and_persons_is_retained(broker: Mosquitto, o
             "reason": "timeout",
             "since": 20.0,
         }
-        assert reader.last("frameloom/door/zones/Tür 1%2F2") == {
+        assert seen == {
             "zone": "Tür 1/2",
             "objects": 3,
             "inside": {"person": 2, "dog": 1},
@@ -238,10 +243,43 @@ def test_the_state_of_sources_zones_and_persons_is_retained(broker: Mosquitto, o
             "left": {"person": 3},
             "alarm": False,
         }
-        assert reader.last("frameloom/door/zones/line%231")["alarm"] is True
+        unknown = seen | {"objects": None, "inside": None, "alarm": None}  # while nobody looks
+        assert reader.last("frameloom/door/zones/Tür 1%2F2") == unknown
+        sink.consume(frame(3, zones=(area,)))  # one that it gave before it went away
+        sink.source_changed(SourceState("door", "streaming", wall_time=30.0))
+        sink.consume(frame(4, zones=(area,)))
+        reader.until(lambda: reader.last("frameloom/door/zones/Tür 1%2F2") == seen)
         sink.end("door")
+        reader.until(lambda: reader.last("frameloom/door/zones/Tür 1%2F2") == unknown)
         reader.until(lambda: reader.last("frameloom/door/state")["state"] == "stopped")
         assert reader.last("frameloom/door/state")["persons"] == []
+
+
+def test_a_frame_from_before_an_outage_says_nothing_of_zones_any_more() -> None:
+    states = States(MqttSettings(host="h"))
+    area = ZoneState("yard", SQUARE, inside={"person": 2}, alarm=True)
+    states.note(frame(0, zones=(area,)))
+    states.source_changed(SourceState("door", "stalled"))
+    states.note(frame(1, zones=(area,)))
+    said = json.loads(states.wanted["frameloom/door/zones/yard"])
+    assert (said["objects"], said["inside"], said["alarm"]) == (None, None, None)
+
+
+def test_who_left_in_a_frame_that_was_dropped_is_not_there_any_more(broker: Mosquitto, opened: Any) -> None:
+    def missed(number: int, event: str) -> MissedEvents:
+        return MissedEvents("door", tuple(event_lines(frame(number, {"event": event, "name": "Ann"}))))
+
+    with Reader(broker) as reader:
+        sink = opened(broker)
+        sink.consume(frame(0, {"event": "person.appeared", "name": "Ann"}))
+        reader.until(lambda: (reader.last("frameloom/door/state") or {}).get("persons") == ["Ann"])
+        sink.missed(missed(1, "person.left"))
+        reader.until(lambda: reader.last("frameloom/door/state")["persons"] == [])
+        assert [record["event"] for record in reader.on(EVENTS)] == ["person.appeared", "person.left"]
+        sink.consume(frame(3, {"event": "person.appeared", "name": "Ann"}))
+        sink.missed(missed(2, "person.left"))  # older than what is known
+        sink.consume(frame(4, {"event": "person.appeared", "name": "Zoë"}))
+        reader.until(lambda: reader.last("frameloom/door/state")["persons"] == ["Ann", "Zoë"])
 
 
 def test_state_is_sent_when_it_changes_and_a_few_times_a_second_at_most(broker: Mosquitto, opened: Any) -> None:
@@ -265,7 +303,7 @@ def test_a_broker_that_has_forgotten_everything_is_told_again(tmp_path: Path, op
     with Mosquitto(tmp_path / "forgetful") as broker:
         sink = opened(broker)
         sink.consume(frame(0, zones=(ZoneState("yard", SQUARE),)))
-        wait_for(lambda: sink._said == sink._states.wanted and sink._said)
+        wait_for(lambda: sink._states.wanted and sink._retained.is_said)
         broker.kill()
         for path in (tmp_path / "forgetful").glob("*.db*"):
             path.unlink()
@@ -358,6 +396,21 @@ def test_home_assistant_is_told_of_sources_and_zones_and_again_after_its_birth(b
             "binary_sensor kerb alarm": "ON",
             "sensor kerb in": "0",
             "sensor kerb out": "4",
+        }
+        sink.end("door")
+        reader.until(lambda: reader.last("home/cams/door/zones/kerb")["alarm"] is None)
+        unknown = {
+            f"{topic.split('/')[1]} {record['name']}"
+            for topic, record in configurations.items()
+            if "/event/" not in topic
+            and rendered(record["value_template"], reader.last(record["state_topic"])) == "None"
+        }
+        assert unknown == {
+            "sensor Persons",
+            "binary_sensor Tür alarm",
+            "binary_sensor Tür occupancy",
+            "sensor Tür inside",
+            "binary_sensor kerb alarm",
         }
         before = len([1 for topic, *_ in reader.messages if topic.endswith("/config")])
         reader.client.publish("homeassistant/status", b"online")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 
 from pipeline import Frame, Pipeline, Stage
 from pipeline.errors import SinkError
-from pipeline.sinks.sender import Backoff, as_json
+from pipeline.sinks import sender
+from pipeline.sinks.sender import Backoff, Sender, as_json
+from tests.pipeline.fakes import make_frame
 from tests.servers.mute import MuteServer, refused_port
 
 
@@ -74,6 +77,56 @@ def test_a_run_with_hanging_receivers_stops_within_two_seconds(tmp_path: Path) -
         assert pipeline.runner.wait(10)
         assert time.monotonic() - began < 1.0
         assert pipeline.runner.abandoned == 0
+
+
+def test_two_sinks_may_share_a_folder_and_never_send_each_others_events(tmp_path: Path) -> None:
+    with refused_port() as port:
+        mqtt = {"host": "127.0.0.1", "port": port, "spool": str(tmp_path)}
+        webhook = {"url": f"http://127.0.0.1:{port}/", "spool": str(tmp_path)}
+        source = "synthetic://64x48@60?frames=5"
+        both = run(source, {"mqtt": mqtt, "webhook": webhook})["remarks"]
+        assert [remark.split(" (")[0].split(" for ")[0] for remark in both] == ["5 events wait"] * 2
+        (later,) = run(source, {"webhook": webhook})["remarks"]
+        assert later.startswith("10 events wait for http")
+
+
+class Fails(Sender):
+    """A sender whose thread meets something that nobody has foreseen, once."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("fails", "x", "the receiver", ["*"], folder, 1.0)
+        self.sent: list[bytes] = []
+        self.attempts = 0
+
+    def _send_until_closed(self) -> None:
+        while not self._is_over():
+            if (found := self.spool.next()) is not None:
+                self.attempts += 1
+                if self.attempts == 1:
+                    raise ValueError("never seen before")
+                self.sent.append(found[1])
+                self.spool.confirm(found[0] + 1)
+            time.sleep(0.01)
+
+
+def test_a_thread_that_fails_says_so_in_a_sentence_and_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sender, "BEGIN_AGAIN_S", 0.05)
+    sink = Fails(tmp_path)
+    sink.check([])
+    sink.open()
+    for index in range(3):
+        frame = make_frame("door", index)
+        frame.events.append({"event": "zone.enter"})
+        sink.consume(frame)
+    deadline = time.monotonic() + 10
+    while len(sink.sent) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    sink.close()
+    assert [json.loads(body)["frame"] for body in sink.sent] == [0, 1, 2]
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith("fails: events could not be sent to the receiver: ValueError: never seen before;")
 
 
 def test_pauses_grow_to_a_limit_and_differ() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +21,19 @@ from hypothesis import strategies as st
 from pipeline.sinks.spool import Spool, SpoolInUse
 
 LIMIT = 1_000_000
+
+
+@contextlib.contextmanager
+def no_handles() -> Iterator[None]:
+    """No file can be opened inside."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        with contextlib.suppress(OSError):
+            while True:
+                stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        yield
 
 
 def payloads(spool: Spool, confirm: bool = True) -> list[bytes]:
@@ -245,3 +261,83 @@ def test_a_writer_and_a_reader_work_at_the_same_time(spool: Spool) -> None:
     reader.join(60)
     assert found == numbered(0, 20_000)
     assert spool.dropped == 0
+
+
+def test_a_moment_without_file_handles_costs_nothing(spool: Spool) -> None:
+    for each in numbered(0, 5):
+        spool.put(each)
+    with no_handles():
+        spool.sync()
+        spool.put(numbered(5, 6)[0])
+        assert spool.next() is None  # not now
+    spool.sync()
+    assert payloads(spool) == numbered(0, 6)
+    assert spool.dropped == 0
+
+
+@pytest.mark.parametrize("what", ["folder", "files"])
+def test_events_outlive_a_folder_that_somebody_deletes(
+    tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path / "spool", LIMIT)
+    for each in numbered(0, 5):
+        spool.put(each)
+    assert spool.next() == (0, b"0")  # the reader is in the middle of the file
+    spool.confirm(1)
+    if what == "folder":
+        shutil.rmtree(spool.folder)
+    else:
+        for path in spool.folder.iterdir():
+            path.unlink()
+    spool.put(b"5")
+    spool.sync()
+    spool.put(b"6")
+    assert spool.next() == (1, b"1")
+    with pytest.raises(SpoolInUse):
+        Spool(tmp_path / "spool", LIMIT)
+    assert len(caplog.records) == 1
+    assert "was deleted while events waited there; made it again" in caplog.text
+    assert spool.folder.stat().st_mode & 0o777 == 0o700
+    spool.close()
+    again = Spool(tmp_path / "spool", LIMIT)
+    assert payloads(again) == numbered(1, 7)
+    assert (spool.waiting, spool.dropped) == (6, 0)
+    again.close()
+
+
+def test_what_is_deleted_just_before_the_end_is_there_for_the_next_run(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", LIMIT)
+    spool.put(b"0")
+    shutil.rmtree(spool.folder)
+    spool.close()
+    again = Spool(tmp_path / "spool", LIMIT)
+    assert payloads(again) == [b"0"]
+    again.close()
+
+
+def test_full_files_that_somebody_deletes_are_counted(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", LIMIT)
+    for each in numbered(0, 3000, 100):
+        spool.put(each)
+    shutil.rmtree(spool.folder)
+    spool.close()
+    again = Spool(tmp_path / "spool", LIMIT)
+    found = payloads(again)
+    again.close()
+    assert 0 < len(found) == spool.waiting < 3000
+    assert len(found) + spool.dropped == 3000
+
+
+def test_another_run_that_took_the_place_of_a_deleted_folder_keeps_it(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", LIMIT)
+    spool.put(b"mine")
+    shutil.rmtree(spool.folder)
+    other = Spool(tmp_path / "spool", LIMIT)
+    other.put(b"theirs")
+    spool.sync()
+    assert spool.next() is None
+    assert payloads(other) == [b"theirs"]
+    other.close()
+    spool.sync()
+    assert payloads(spool) == [b"mine"]
+    spool.close()

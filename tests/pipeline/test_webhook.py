@@ -6,6 +6,7 @@ import email.utils
 import hmac
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,9 @@ from pipeline.frame import Frame
 from pipeline.sinks import webhook
 from pipeline.sinks.webhook import Webhook
 from tests.pipeline.fakes import make_frame
+from tests.servers.drip import DripServer
 from tests.servers.hook import Answer, HookServer
+from tests.servers.mosquitto import Certificates
 from tests.servers.mute import MuteServer, refused_port
 
 
@@ -169,6 +172,25 @@ def test_a_server_that_hangs_has_failed_after_the_timeout(server: HookServer, op
     server.until(lambda: len(server.taken) == 1)
     first, second = server.posts
     assert 0.3 < second.at - first.at < 2
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_server_that_drips_its_answer_has_failed_after_the_timeout(
+    opened: Any, encrypted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = None
+    if encrypted:
+        (tmp_path / "certificates").mkdir()
+        certificates = Certificates(tmp_path / "certificates")
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*certificates.broker)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.authority))
+    with DripServer(b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 400, 0.05, context) as dripping:
+        sink = opened(f"{'https' if encrypted else 'http'}://localhost:{dripping.port}/", timeout_s=0.3)
+        sink.consume(frame(0))
+        dripping.until(lambda: dripping.requests >= 3, 10)
+        assert sink.spool.waiting == 1
+        assert (sink.remark() or "").endswith("could not be reached: it does not answer")
 
 
 def test_a_server_that_closes_is_asked_again(server: HookServer, opened: Any) -> None:

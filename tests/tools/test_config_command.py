@@ -65,6 +65,21 @@ def test_explain_shows_every_value_and_its_origin_in_80_columns() -> None:
     assert "secret" not in result.stdout
 
 
+def test_explain_shows_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    Path("my.yaml").write_text(
+        "sinks:\n  webhook: {url: https://hooks.example/T0/HUSH, headers: [X-Api-Key=HUSH], secret: HUSH}\n"
+        "  publish: rtmp://live.example/app/HUSH\n  mqtt: {host: broker, user: ann, password: HUSH}\n"
+    )
+    text = run("explain", "my.yaml", "--set", "sinks.webhook.secret=HUSH").stdout
+    assert "HUSH" not in text
+    values = {line.split()[0]: line.split()[1] for line in text.splitlines() if line.startswith("  sinks.")}
+    assert values["sinks.webhook.headers"] == values["sinks.webhook.secret"] == values["sinks.mqtt.password"] == "***"
+    assert values["sinks.mqtt.host"] == "'broker'"
+    assert values["sinks.webhook.url"] == "'https://hooks.example/***'"
+    assert values["sinks.publish.url"] == "'rtmp://live.example/***'"
+
+
 def test_explain_without_a_file_shows_the_defaults_with_their_meaning() -> None:
     result = run("explain")
     words = " ".join(result.stdout.split())
