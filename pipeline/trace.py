@@ -18,7 +18,7 @@ BUCKETS = 1200
 
 
 class Histogram:
-    """Durations in seconds; percentiles within 1 %. Written by one thread; who reads meanwhile sees all but the newest."""
+    """Durations in seconds; percentiles within 1 %. Written by one thread; others may read meanwhile."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(BUCKETS, np.int64)

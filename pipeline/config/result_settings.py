@@ -11,7 +11,6 @@ from pipeline.config.section import Section
 from pipeline.config.shapes import line_fault, polygon_fault
 from pipeline.config.values import EventNames, FilePath, FolderPath, Point, Text, Texts, X264Preset, wrong
 
-
 SMALLEST_PIXELS = 4
 """Nobody draws a zone of fewer: a number between 1 and this is a mistake."""
 
@@ -37,7 +36,9 @@ class TrackSettings(Section):
         default=2, ge=1, description="A track gets its number when it was seen in so many frames."
     )
     max_gap_s: float = Field(
-        default=2.0, gt=0, description="A track that was not seen for longer has ended; its number never comes again."
+        default=2.0,
+        gt=0,
+        description="A track not seen for longer, and for three frames, has ended; its number never comes again.",
     )
     camera_motion: bool = Field(default=False, description="Allow for a camera that moves, by sparse optical flow.")
     appearance: Text | None = Field(

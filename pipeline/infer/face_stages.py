@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 LIKELY_SIZE = (720, 1280)
 """Height and width of frames of a source that does not say."""
-FOLLOWING = TrackerOptions(high=0.0, low=0.0, min_iou=0.2, confirm_frames=1)
+FOLLOWING = TrackerOptions(high=-1.0, low=-1.0, min_iou=0.2, confirm_frames=1)
 """How faces are followed: the finder has decided what is one, and each has its number at once."""
 
 

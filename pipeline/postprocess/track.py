@@ -50,17 +50,18 @@ class Track(Stage):
             frame.detections = self._tracker_of(frame).update(frame.detections, frame.pts, frame.picture)
 
     def _tracker_of(self, frame: Frame) -> Tracker:
-        """Return the source's tracker; where another model has taken over, its classes mean other things."""
+        """Return the source's tracker; where another model has taken over, its classes have other ids."""
         tracker = self._trackers.setdefault(frame.source, Tracker(self._options))
-        if self._labels.setdefault(frame.source, frame.labels) != frame.labels:
-            tracker.end_all()
+        before = self._labels.setdefault(frame.source, frame.labels)
+        if before != frame.labels:
+            tracker.rename({old: frame.labels.index(name) for old, name in enumerate(before) if name in frame.labels})
             self._labels[frame.source] = frame.labels
         return tracker
 
     def _carried_over(self, frame: Frame) -> Detections:
-        tracker = self._trackers.get(frame.source)
-        if tracker is None:
+        if frame.source not in self._trackers:
             return Detections.empty()
+        tracker = self._tracker_of(frame)
         tracker.pass_by(frame.pts)
         if self._between == "hold":
             return tracker.last.clip(frame.width, frame.height)

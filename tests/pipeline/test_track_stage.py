@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipeline.postprocess.tracker import TrackerOptions
 from pipeline.postprocess.zones.stage import WatchZones
 
 OPTIONS = TrackerOptions(high=0.5, low=0.1)
+YARD = ZoneSettings(name="yard", polygon=((5, 5), (395, 5), (395, 395), (5, 395)), debounce_s=0)
 PIXELS = Picture(bgr=np.zeros((400, 400, 3), np.uint8))
 
 
@@ -98,7 +100,7 @@ def test_sources_have_numbers_of_their_own() -> None:
     assert again == [[1], [1]]
 
 
-def test_another_model_s_classes_begin_anew_with_new_numbers() -> None:
+def test_a_class_that_only_another_model_knows_begins_with_new_numbers() -> None:
     stage = Track(OPTIONS)
     for index in range(4):
         before = numbers(stage, frame(index, (100, 0.9)))
@@ -128,8 +130,7 @@ def test_without_detection_nothing_is_added() -> None:
 @pytest.mark.parametrize("between", ["predict", "hold"])
 def test_in_a_pause_of_detection_nobody_gets_a_new_number_or_enters_a_zone_again(between: Way) -> None:
     stage = Track(OPTIONS, between)
-    everywhere = ZoneSettings(name="yard", polygon=((5, 5), (395, 5), (395, 395), (5, 395)), debounce_s=0)
-    zones = WatchZones([everywhere], {}, [SourceInfo("cam", "cam", width=400, height=400)], OPTIONS.max_gap_s)
+    zones = WatchZones([YARD], {}, [SourceInfo("cam", "cam", width=400, height=400)], OPTIONS.max_gap_s)
     events, seen = [], set[int]()
     for index in range(200):  # nothing moves after 1 s: somebody looks every 5 s
         is_looked_at = index < 10 or index % 50 == 0
@@ -165,3 +166,78 @@ def test_speeds_on_the_ground_need_tracks() -> None:
         tracks(settings(track={"enabled": False}))
     with pytest.raises(ConfigError, match=r"sources: ground: needs detection, which is off"):
         tracks(settings(detect={"enabled": False}))
+
+
+def test_another_model_s_classes_go_on_by_name_and_nobody_is_counted_again() -> None:
+    stage = Track(OPTIONS)
+    zones = WatchZones([YARD], {}, [SourceInfo("cam", "cam", width=400, height=400)], OPTIONS.max_gap_s)
+    events = []
+    for index in range(40):
+        is_smaller = index >= 10
+        each = frame(index, (100, 0.9), predicted=index % 3 > 0)
+        each.labels = ("car", "person") if is_smaller else ("person", "car")
+        assert each.detections is not None
+        each.detections.class_ids[:] = 1 if is_smaller else 0
+        assert numbers(stage, each) == [1]
+        assert each.detections is not None
+        assert [each.label(class_id) for class_id in each.detections.class_ids.tolist()] == ["person"]
+        zones.process(each)
+        events += [event["event"] for event in each.events]
+    assert events == ["zone.enter"]
+    assert each.zones[0].entered == {"person": 1}
+
+
+@pytest.mark.parametrize(("agnostic", "after"), [(False, 2), (True, 1)])
+def test_what_another_model_does_not_know_has_ended_unless_classes_do_not_matter(agnostic: bool, after: int) -> None:
+    stage = Track(replace(OPTIONS, class_agnostic=agnostic))
+    for index in range(4):
+        assert numbers(stage, frame(index, (100, 0.9))) == [1]
+    between = frame(4, predicted=True)
+    between.labels = ("cat",)
+    assert numbers(stage, between) == []
+    for index in range(5, 8):
+        other = frame(index, (100, 0.9))
+        other.labels = ("cat",)
+        found = numbers(stage, other)
+    assert found == [after]
+
+
+def test_a_person_that_is_missed_in_one_of_few_looks_stays_in_the_zone() -> None:
+    stage = Track(OPTIONS)
+    zones = WatchZones([YARD], {}, [SourceInfo("cam", "cam", width=400, height=400)], OPTIONS.max_gap_s)
+    events, looks = [], 0
+    for index in range(400):  # somebody looks every 5 s
+        is_looked_at = index < 10 or index % 50 == 0
+        looks += is_looked_at and index >= 10
+        is_missed = is_looked_at and looks in {1, 4}
+        each = frame(index, *([] if is_missed else [(100, 0.9)]), predicted=not is_looked_at)
+        stage.process(each)
+        zones.process(each)
+        events += [(event["event"], event["track"]) for event in each.events]
+    assert looks > 5
+    assert events == [("zone.enter", 1)]
+
+
+@pytest.mark.parametrize("interval_s", [2.5, 3.0, 10.0])
+def test_frames_that_are_rarer_than_the_gap_still_make_tracks_and_visits(interval_s: float) -> None:
+    stage, yard = Track(OPTIONS), YARD.model_copy(update={"debounce_s": 0.2})
+    zones = WatchZones([yard], {}, [SourceInfo("cam", "cam", width=400, height=400)], OPTIONS.max_gap_s)
+    events, seen = [], []
+    for index in range(20):
+        each = frame(index, *([(100, 0.9)] if index < 10 else []))
+        each.pts = index * interval_s
+        seen.append(numbers(stage, each))
+        zones.process(each)
+        events += [(event["event"], event.get("dwell_s")) for event in each.events]
+    assert seen[3:10] == [[2]] * 7  # how rare frames are is known when there were two
+    assert [name for name, _ in events] == ["zone.enter", "zone.leave"]
+    assert events[1][1] == pytest.approx(7 * interval_s)
+
+
+def test_images_and_tracks_show_what_scores_more_than_asked_for() -> None:
+    score = 0.5  # exactly the confidence that is asked for
+    image, film = frame(0, (100, 0.9), (200, score), file=Path("a.jpg")), frame(0, (100, 0.9), (200, score))
+    for each in (image, film):
+        Track(OPTIONS).process(each)
+        assert each.detections is not None
+        assert each.detections.scores.tolist() == pytest.approx([0.9])

@@ -23,9 +23,13 @@ from pipeline.postprocess.tracker.rounds import Seen, match
 from pipeline.postprocess.tracker.tracks import Tracks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pipeline.arrays import FloatArray, IntArray
     from pipeline.picture import Picture
     from pipeline.postprocess.tracker.appearance import Appearance
+    from pipeline.postprocess.tracker.association import Bools
+    from pipeline.postprocess.tracker.tracks import Ints
 
 HUGE = 1e7
 """Pixels: boxes with coordinates beyond are not followed."""
@@ -36,17 +40,19 @@ class TrackerOptions:
     """How things are followed. Scores are the detector's, whatever their range."""
 
     high: float = 0.3
-    """Boxes from this score are shown, and matched first."""
+    """Boxes that score more than this are shown, and matched first."""
     low: float = 0.1
     """Boxes from this score continue tracks."""
     start: float | None = None
-    """Boxes from this score begin tracks, where it is above `high`; None: `high`."""
+    """Boxes from this score begin tracks, where it is above `high`; None: all above `high`."""
     min_iou: float = 0.1
     """A box that overlaps by less with where a track should be is not it."""
     confirm_frames: int = 2
     """A track gets its number when it was seen in so many frames in a row; those of the very first frame at once."""
     max_gap_s: float = 2.0
-    """A track that was not seen for longer, though somebody looked, has ended; and all have where no frame came."""
+    """A track that was not seen for longer, though somebody looked, has ended; and all have where no frame came.
+
+    Where frames are rarer than three in this time, it is three times the interval between them."""
     class_agnostic: bool = False
     """Whether a track's class may change."""
     camera_motion: bool = False
@@ -70,7 +76,7 @@ class Tracker:
         """End all tracks; the next frame is the first of something else. Numbers go on."""
         self._tracks = Tracks()
         self._last = Detections.empty()
-        self._clock = Clock()
+        self._clock = Clock(self._options.max_gap_s)
         if self._camera is not None:
             self._camera.forget()
         if self._looks is not None:
@@ -91,16 +97,16 @@ class Tracker:
             picture: the frame's; camera motion and appearance do nothing without it.
 
         Returns:
-            Detections with a score from `high`, or that continue a track; their boxes as they were, with `track_ids`
+            Detections with a score over `high`, or that continue a track; their boxes as they were, with `track_ids`
             (from 1, never used again; `UNTRACKED` where there is no number yet) and `velocities`.
 
         Raises:
             ValueError: the time is not finite.
         """
         self._come_to(time_s)
-        is_first, has_passed = not self._clock.has_looked, self._clock.has_passed
+        is_first = not self._clock.has_looked
         time_s = self._clock.look(time_s)
-        self._end_lost(time_s, has_passed)
+        self._keep(~self._clock.are_over(self._tracks.seen_at, self._tracks.missed))
         detections = _sound(detections)
         seen = self._seen(detections)
         if self._camera is not None:
@@ -118,6 +124,18 @@ class Tracker:
             self._looks.learn(self._numbers(found.row_of), time_s)
         self._tracks.keep(self._tracks.confirmed | (self._tracks.missed == 0))
         return self._last
+
+    def rename(self, classes: Mapping[int, int]) -> None:
+        """Take classes by other ids from now on, as where another model has taken over; tracks of no class end.
+
+        Args:
+            classes: the new id of each old one; those that are missing are known no more.
+        """
+        if not self._options.class_agnostic:
+            self._keep(_are_known(self._tracks.class_ids, classes))
+            self._tracks.class_ids = np.array(_renamed(self._tracks.class_ids, classes), np.int64)
+        last = self._last[_are_known(self._last.class_ids, classes)]
+        self._last = replace(last, class_ids=np.array(_renamed(last.class_ids, classes), np.int32))
 
     def pass_by(self, time_s: float) -> None:
         """Take note of a frame that is not detected in: what is not found there has not gone.
@@ -139,18 +157,14 @@ class Tracker:
         """End all tracks where the clock has jumped back, or no frame has come for too long."""
         if not math.isfinite(time_s):
             raise ValueError(f"the time of a frame must be a number of seconds, not {time_s}")
-        gap_s = self._clock.since_frame(time_s)
-        if gap_s < 0:
+        if self._clock.since_frame(time_s) < 0:
             self.end_all()
-        elif gap_s > self._options.max_gap_s:
+        elif self._clock.is_gap(time_s):
             self._tracks, self._last = Tracks(), Detections.empty()
 
-    def _end_lost(self, time_s: float, has_passed: bool) -> None:
-        """End tracks that were not seen for too long; where frames have passed, only those that were lost before."""
-        is_over = time_s - self._tracks.seen_at > self._options.max_gap_s
-        if has_passed:
-            is_over &= self._tracks.missed > 0
-        self._tracks.keep(~is_over)
+    def _keep(self, rows: Bools) -> None:
+        """End all other tracks."""
+        self._tracks.keep(rows)
         if self._looks is not None:
             self._looks.keep(self._tracks.numbers)
 
@@ -160,8 +174,8 @@ class Tracker:
         return Seen(
             detections.boxes.astype(np.float64),
             class_ids.astype(np.int64),
-            np.flatnonzero(scores >= options.high),
-            np.flatnonzero((scores >= options.low) & (scores < options.high)),
+            np.flatnonzero(scores > options.high),
+            np.flatnonzero((scores >= options.low) & (scores <= options.high)),
         )
 
     def _begin(self, found: Matching, seen: Seen, scores: FloatArray, time_s: float) -> None:
@@ -180,7 +194,7 @@ class Tracker:
         self._last_number += count
 
     def _shown(self, detections: Detections, found: Matching) -> Detections:
-        rows = np.flatnonzero((detections.scores >= self._options.high) | (found.row_of != NONE))
+        rows = np.flatnonzero((detections.scores > self._options.high) | (found.row_of != NONE))
         tracks = found.row_of[rows]
         return replace(detections[rows], track_ids=self._numbers(tracks), velocities=self._velocities(tracks))
 
@@ -195,6 +209,14 @@ class Tracker:
         moves = np.flatnonzero(self._tracks.sightings > 1)
         velocities[moves] = self._tracks.motion.speed[moves, :2]
         return velocities[rows]
+
+
+def _are_known(class_ids: IntArray | Ints, classes: Mapping[int, int]) -> Bools:
+    return np.isin(class_ids, list(classes))
+
+
+def _renamed(class_ids: IntArray | Ints, classes: Mapping[int, int]) -> list[int]:
+    return [classes[class_id] for class_id in class_ids.tolist()]
 
 
 def _sound(detections: Detections) -> Detections:

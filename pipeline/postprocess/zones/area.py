@@ -13,6 +13,8 @@ from pipeline.postprocess.zones.held import Held, beyond
 from pipeline.zones import ZoneState
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from pipeline.arrays import FloatArray
     from pipeline.config.result_settings import ZoneSettings
     from pipeline.postprocess.zones.tracks import Places, Rows, Seen, Someone
@@ -63,7 +65,7 @@ class AreaWatch:
         events: list[Event] = []
         self._held.reach(seen.size)
         self._fast.reach(seen.size)
-        rows = rows_of(self._settings, seen)
+        rows = rows_of(self._settings, seen, self._stays)
         places = seen.places[rows]
         if not seen.is_predicted and len(places):
             points = (seen.feet if self._settings.anchor == "bottom" else seen.centres)[rows]
@@ -113,7 +115,8 @@ class AreaWatch:
             if stay and not stay.is_long and seen.time_s - stay.since >= limit:
                 stay.is_long = True
                 dwell_s = round(seen.time_s - stay.since, SECONDS_DECIMALS)
-                events.append(self._event("zone.dwell", seen.someone(row)) | {"dwell_s": dwell_s})
+                event = self._event("zone.dwell", seen.someone(row)) | {"class": stay.label}
+                events.append(event | {"dwell_s": dwell_s})
         return events
 
     def _check_speeds(self, seen: Seen, rows: Rows) -> list[Event]:
@@ -169,11 +172,12 @@ class AreaWatch:
         return (self._fast.sides(places) > 0).tolist() if len(places) else []
 
 
-def rows_of(settings: ZoneSettings, seen: Seen) -> Rows:
-    """Return which objects a zone is for."""
+def rows_of(settings: ZoneSettings, seen: Seen, known: Container[int]) -> Rows:
+    """Return which objects a zone is for: those of its classes, and whoever it knows already, called what they may."""
     if not settings.classes:
         return slice(None)
-    return np.flatnonzero([label in settings.classes for label in seen.labels])
+    each = zip(seen.labels, seen.places.tolist(), strict=True)
+    return np.flatnonzero([label in settings.classes or place in known for label, place in each])
 
 
 def number_of(rows: Rows, row: int) -> int:

@@ -38,6 +38,8 @@ class LineWatch:
         self._held = Held(settings.debounce_s, 0)
         self._paths = Table(point=(np.nan, np.nan), ways=0.0)
         """Where each object was last, and how often it went over the line to the right, less to the left."""
+        self._labels: dict[int, str] = {}
+        """What each object was called last that is of the line's classes, where not all count."""
         self._entered: Counter[str] = Counter()
         self._left: Counter[str] = Counter()
         self._now = self._alarm_until = -np.inf
@@ -53,7 +55,10 @@ class LineWatch:
         self._now = seen.time_s
         self._held.reach(seen.size)
         self._paths.reach(seen.size)
-        rows = rows_of(self._settings, seen)
+        if self._settings.classes:
+            each = zip(seen.places.tolist(), seen.labels, strict=True)
+            self._labels |= {place: label for place, label in each if label in self._settings.classes}
+        rows = rows_of(self._settings, seen, self._labels)
         places = seen.places[rows]
         if seen.is_predicted or not len(places):
             return []
@@ -71,7 +76,7 @@ class LineWatch:
         for row in changed:
             if ways[row] * sides[row] > 0:
                 number = number_of(rows, row)
-                events.append(self._cross(seen.someone(number), sides[row] > 0))
+                events.append(self._cross(int(places[row]), seen.someone(number), sides[row] > 0))
                 events += self._check_speed(seen, number)
         return events
 
@@ -81,19 +86,22 @@ class LineWatch:
         Who was beyond the line when last seen has not come back: it counts without having stayed there.
         """
         side = self._held.wavering(place)
-        events = [self._cross(someone, side > 0)] if self._paths["ways"][place] * side > 0 else []
+        events = [self._cross(place, someone, side > 0)] if self._paths["ways"][place] * side > 0 else []
         self._held.clear(place)
         self._paths.clear(place)
+        self._labels.pop(place, None)
         return events
 
-    def _cross(self, someone: Someone, to_right: bool) -> Event:
-        (self._entered if to_right else self._left)[someone.label] += 1
+    def _cross(self, place: int, someone: Someone, to_right: bool) -> Event:
+        label = self._labels.get(place, someone.label)
+        (self._entered if to_right else self._left)[label] += 1
         self._state = None
         return {
             "event": "line.cross",
             "zone": self._settings.name,
             "direction": "in" if to_right else "out",
             **told(someone),
+            "class": label,
             "entered": dict(self._entered),
             "left": dict(self._left),
         }

@@ -1,8 +1,8 @@
 """WatchZones: the stage that reports what tracked objects do in zones, at lines and on the ground.
 
 Only objects with a track count. Positions that were predicted, not found, neither begin nor end anything: they only say
-that the object has not gone. An object that nobody has seen for `gone_after_s` (what the tracker allows: by then it has
-ended the track) has left, with the time until it was last seen.
+that the object has not gone. An object that was not found for `gone_after_s`, though somebody looked, has left, with
+the time until it was last seen: that is when the tracker ends its track.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class WatchZones(Stage):
             zones: each with a name of its own.
             grounds: by the source's name, where the ground is known.
             sources: all there are.
-            gone_after_s: an object that was not seen for longer has gone.
+            gone_after_s: an object that was not found for longer has gone; the tracker's `max_gap_s`.
 
         Raises:
             ConfigError: a zone is for a source that does not exist, or lies outside of the pictures; or some ground
@@ -124,7 +124,7 @@ class _Watch:
             self._place(size)
         self._time_s = frame.pts
         seen = self._tracks.see(frame)
-        self._let_go(frame, self._tracks.gone(frame.pts))
+        self._let_go(frame, self._tracks.gone())
         self._measure(frame, seen)
         for zone in self._zones:
             frame.events += zone.watch(seen)

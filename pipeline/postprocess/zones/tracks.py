@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.frame import UNTRACKED
+from pipeline.postprocess.tracker.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.frame import Frame
+    from pipeline.postprocess.tracker.clock import Bools
     from pipeline.postprocess.zones.geometry import Points, Values
 
 Places = npt.NDArray[np.intp]
@@ -95,13 +97,16 @@ class Seen:
 
 
 class Tracks:
-    """Who has which place; whoever was not seen for `gone_after_s` has gone."""
+    """Who has which place, until they have gone: when the tracker ends a track, which its clock says here, too."""
 
     def __init__(self, gone_after_s: float) -> None:
         self._gone_after_s = gone_after_s
+        self._clock = Clock(gone_after_s)
+        self._gone: list[int] = []
         self._places: dict[int, int] = {}
         self._free: list[int] = []
-        self._table = Table(seen_at=np.nan, box=(np.nan,) * 4)
+        self._table = Table(seen_at=np.nan, found_at=np.nan, missed=0.0, box=(np.nan,) * 4)
+        """When each was shown last, in media time; when found last, by the clock, and in how many looks since not."""
         self._who: list[tuple[int, str, str | None]] = []
 
     @property
@@ -111,6 +116,33 @@ class Tracks:
 
     def see(self, frame: Frame) -> Seen:
         """Take the tracked objects of a frame."""
+        if self._clock.since_frame(frame.pts) < 0:
+            self._clock = Clock(self._gone_after_s)
+        is_gap = self._clock.is_gap(frame.pts)
+        seen = self._seen(frame)
+        gone = self._pass_by(frame.pts) if frame.predicted else self._look(frame.pts, seen.places)
+        if is_gap:  # whoever is still there was seen just now
+            gone = self._table["seen_at"] < frame.pts
+        self._gone = np.flatnonzero(gone).tolist()
+        return seen
+
+    def _pass_by(self, time_s: float) -> Bools:
+        """Return who has gone: nobody."""
+        self._clock.pass_by(time_s)
+        return np.zeros(0, bool)
+
+    def _look(self, time_s: float, places: Places) -> Bools:
+        """Take who was found; return of each place whether who had it has gone."""
+        now_s = self._clock.look(time_s)
+        found_at, missed = self._table["found_at"], self._table["missed"]
+        found_at[places] = now_s
+        found_at[np.isnan(found_at) & ~np.isnan(self._table["seen_at"])] = now_s  # only shown until now
+        gone = self._clock.are_over(found_at, missed)
+        missed[:] += 1
+        missed[places] = 0
+        return gone
+
+    def _seen(self, frame: Frame) -> Seen:
         detections = frame.detections
         ids = None if detections is None else detections.track_ids
         if detections is None or ids is None:
@@ -148,9 +180,9 @@ class Tracks:
             place = self._places[track_id] = self._free.pop()
         return place
 
-    def gone(self, time_s: float) -> list[int]:
-        """Return the places of those who have gone by now."""
-        return [int(place) for place in np.flatnonzero(time_s - self._table["seen_at"] > self._gone_after_s)]
+    def gone(self) -> list[int]:
+        """Return the places of those who had gone by the frame seen last."""
+        return self._gone
 
     def all(self) -> list[int]:
         """Return every place that somebody has."""

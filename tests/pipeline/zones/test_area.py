@@ -292,3 +292,26 @@ def test_many_come_and_go_and_none_is_mixed_up() -> None:
         kinds = [(event["zone"], event["event"]) for event in events if event["track"] == track]
         both = [("yard", "zone.enter"), ("lane", "zone.enter"), ("yard", "zone.leave"), ("lane", "zone.leave")]
         assert kinds == (both if track % 2 == 0 else both[::2])
+
+
+def test_who_is_inside_and_called_something_else_for_a_while_leaves_as_what_came() -> None:
+    way = [*[INSIDE] * 10, *between(INSIDE, OUTSIDE, 20), *[OUTSIDE] * 5]
+    frames = [make_frame([Thing(1, *at, class_id=1 if i < 8 else 2)], i / 10) for i, at in enumerate(way)]
+    events = run(stage(square(classes="car", dwell_s=0.9)), frames)
+    assert [(event["event"], event["class"]) for event in events] == [
+        ("zone.enter", "car"),
+        ("zone.dwell", "car"),
+        ("zone.leave", "car"),
+    ]
+    assert frames[-1].zones[0].inside == {"car": 0}
+    assert run(stage(square(classes="car")), walk([INSIDE] * 10, class_id=2)) == []
+
+
+def test_who_was_only_shown_between_looks_has_gone_when_nobody_finds_them() -> None:
+    frames = walk([INSIDE] * 10)
+    frames += [make_frame([Thing(1, *INSIDE)], 1 + i / 10, predicted=True) for i in range(100)]
+    watching = stage(square())
+    assert names(run(watching, frames)) == ["zone.enter"]
+    events = run(watching, nobody(11 + i / 10 for i in range(40)))
+    assert names(events) == ["zone.leave"]
+    assert events[0]["dwell_s"] == pytest.approx(10.9)

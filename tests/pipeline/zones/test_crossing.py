@@ -172,3 +172,10 @@ def test_a_line_and_an_area_watch_the_same_objects_apart() -> None:
         ("line.cross", "fence"),
         ("zone.leave", "yard"),
     ]
+
+
+def test_who_is_called_something_else_on_the_way_is_counted_as_what_came() -> None:
+    way = between(ABOVE, BELOW, 41)
+    frames = [make_frame([Thing(1, *at, class_id=1 if i < 8 else 2)], i / 10) for i, at in enumerate(way)]
+    events = run(stage(fence(classes="car")), frames)
+    assert [(event["class"], event["entered"]) for event in events] == [("car", {"car": 1})]
