@@ -82,7 +82,9 @@ class States:
         self, source: str, word: str, reason: str | None = None, since: float | None = None
     ) -> dict[str, Any]:
         state = self._sources.setdefault(source, {"persons": []})
-        state |= {"state": word, "reason": reason, "since": round(time.time() if since is None else since, 3)}
+        if "state" not in state or _is_away(state["state"]) != _is_away(word) or word == "stopped":
+            state["since"] = round(time.time() if since is None else since, 3)
+        state |= {"state": word, "reason": reason}
         self._say(f"{self.topic_of(source)}/state", state)
         self._tell_of((source,), lambda places: home_assistant.source_entities(places, self._settings.on))
         if not self._is_seen(source):
@@ -139,6 +141,11 @@ class States:
             places = home_assistant.Places(self._settings.topic, what[0], self.topic_of(what[0]), prefix)
             for topic, record in entities(places).items():
                 self._say(topic, record)
+
+
+def _is_away(word: str) -> bool:
+    """Whether a source gives nothing for now; each time that it is tried again it is connecting, and waits again."""
+    return word != "streaming"
 
 
 def level(name: str) -> str:

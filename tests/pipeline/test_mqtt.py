@@ -265,6 +265,17 @@ def test_a_frame_from_before_an_outage_says_nothing_of_zones_any_more() -> None:
     assert (said["objects"], said["inside"], said["alarm"]) == (None, None, None)
 
 
+def test_a_camera_is_away_since_it_went_away_and_not_since_it_was_last_tried() -> None:
+    states = States(MqttSettings(host="h"))
+    since = []
+    for second, word in enumerate(
+        ["connecting", "streaming", "stalled", "waiting", "connecting", "waiting", "streaming"]
+    ):
+        states.source_changed(SourceState("door", word, wall_time=float(second)))  # type: ignore[arg-type]
+        since.append(json.loads(states.wanted["frameloom/door/state"])["since"])
+    assert since == [0, 1, 2, 2, 2, 2, 6]
+
+
 def test_who_left_in_a_frame_that_was_dropped_is_not_there_any_more(broker: Mosquitto, opened: Any) -> None:
     def missed(number: int, event: str) -> MissedEvents:
         return MissedEvents("door", tuple(event_lines(frame(number, {"event": event, "name": "Ann"}))))
