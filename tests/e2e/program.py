@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,6 +48,17 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str], within_
         assert process.poll() is None, f"it ended with {process.returncode}: {process.communicate()}"
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
+
+
+def until_it_takes_signals(process: subprocess.Popen[str]) -> None:
+    """Wait until a run can be ended in order: it then has a handler for SIGTERM, which Python alone has not."""
+    status = Path(f"/proc/{process.pid}/status")
+
+    def has_handler() -> bool:
+        caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt:"))
+        return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+    until(has_handler, process)
 
 
 def number_of_lines(path: Path) -> int:

@@ -27,6 +27,7 @@ from tests.e2e.program import (
     number_of_lines,
     times_of,
     until,
+    until_it_takes_signals,
 )
 
 needs_models = pytest.mark.skipif(not MODELS.is_dir(), reason="the shared models are not here")
@@ -88,7 +89,8 @@ def test_ctrl_c_while_the_model_is_compiled_ends_within_2_s(tmp_path: Path) -> N
 
 def test_a_signal_ends_a_run_whose_sink_hangs_and_says_so(tmp_path: Path, fifo: Path) -> None:
     process = begin(tmp_path, "--source", ENDLESS, *NO_MODEL, "--events", fifo.name, "--record", "out.mp4")
-    time.sleep(1.5)
+    until_it_takes_signals(process)
+    time.sleep(0.5)
     before = time.monotonic()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=10)
@@ -117,7 +119,8 @@ def test_a_sink_that_hangs_in_the_middle_does_not_spoil_the_recording(tmp_path: 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, fifo: Path) -> None:
     process = begin(tmp_path, "--source", ENDLESS, *NO_MODEL, "--events", fifo.name)
-    time.sleep(4)  # a busy machine takes so long to load the program
+    until_it_takes_signals(process)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
     before = time.monotonic()
