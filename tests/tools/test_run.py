@@ -157,13 +157,13 @@ def test_with_a_model_the_summary_names_it_and_what_ran_it(tmp_path: Path) -> No
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    done = program.run(tmp_path, "--source", SHORT, *NO_MODEL, "--events", "/dev/full", "--debug")
+    done = program.run(tmp_path, "--source", SHORT, *NO_MODEL, "--trace", "/dev/full", "--debug")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
 
 def test_a_failed_run_prints_its_summary_too(tmp_path: Path) -> None:
-    done = program.run(tmp_path, "--source", SHORT, *NO_MODEL, "--events", "/dev/full", "--record", "out.mp4")
+    done = program.run(tmp_path, "--source", SHORT, *NO_MODEL, "--trace", "/dev/full", "--record", "out.mp4")
     assert done.returncode == 1
     assert "wrote out.mp4" in done.stdout
     assert times_of(tmp_path / "out.mp4")
