@@ -38,8 +38,8 @@ def _section(annotation: Any) -> type[Section] | None:
 
 def leaves(section: Section, at: Key = ()) -> Iterator[tuple[Key, object, FieldInfo]]:
     """Every single setting with its key, its value and its description."""
-    for name, field in type(section).keys().items():
-        value, key = section.at(name), (*at, name)
+    for name, field in type(section).model_fields.items():
+        value, key = getattr(section, name), (*at, field.alias or name)
         if isinstance(value, Section):
             yield from leaves(value, key)
         elif isinstance(value, tuple) and value and isinstance(value[0], Section):

@@ -43,9 +43,3 @@ class Section(BaseModel):
     def keys(cls) -> dict[str, FieldInfo]:
         """Return the fields by what they are called in a file: one whose name Python keeps to itself has an alias."""
         return {field.alias or name: field for name, field in cls.model_fields.items()}
-
-    def at(self, key: str) -> object:
-        """Return the value of a key, as a file calls it."""
-        return getattr(
-            self, next(name for name, field in type(self).model_fields.items() if key in (field.alias, name))
-        )

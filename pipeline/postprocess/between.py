@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from pipeline.boxes import centres
 from pipeline.frame import Detections
 from pipeline.masks import Masks
 from pipeline.postprocess.overlaps import iou_matrix
@@ -80,11 +81,6 @@ def _same(before: Detections, now: Detections) -> list[tuple[int, int]]:
             pairs[row] = column
             taken.add(column)
     return list(pairs.items())
-
-
-def centres(boxes: FloatArray) -> FloatArray:
-    """Return the (N, 2) centres of (N, 4) boxes."""
-    return np.asarray((boxes[:, :2] + boxes[:, 2:]) / 2, np.float32)
 
 
 def moved(detections: Detections, by: FloatArray) -> Detections:

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from pipeline.arrays import FloatArray
+from pipeline.boxes import centres
+from pipeline.postprocess.tracker.association import assign
 
 INSIDE = 0.7
 """Part of a face's box that must be inside the person's."""
@@ -104,10 +105,10 @@ def link(faces: FloatArray, persons: FloatArray) -> list[tuple[int, int]]:
     shared = np.clip(corners[1] - corners[0], 0, None).prod(axis=2)
     inside = shared / np.maximum((faces[:, 2:] - faces[:, :2]).prod(axis=1), 1e-6)[:, None]
     width, height = np.maximum(persons[:, 2:] - persons[:, :2], 1e-6).T
-    middle = (faces[:, :2] + faces[:, 2:]) / 2
+    middle = centres(faces)
     sideways = np.abs(middle[:, None, 0] - (persons[:, 0] + persons[:, 2]) / 2) / width
     downwards = np.abs(middle[:, None, 1] - (persons[:, 1] + HEAD * height)) / height
     possible = (inside >= INSIDE) & (sideways <= FARTHEST) & (downwards <= FARTHEST)
-    cost = np.where(possible, sideways + downwards, 2 * FARTHEST + 1)
-    rows, columns = linear_sum_assignment(cost)
-    return [(int(row), int(column)) for row, column in zip(rows, columns, strict=True) if possible[row, column]]
+    nearness = 2 * FARTHEST + 1 - (sideways + downwards)
+    rows, columns = assign(nearness, possible)
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))

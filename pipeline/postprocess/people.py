@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.boxes import rounded
 from pipeline.frame import UNTRACKED, Frame
 from pipeline.postprocess.attendance import Attendance, AttendanceOptions
 from pipeline.postprocess.links import Bodies, link
@@ -15,7 +16,6 @@ from pipeline.postprocess.persons import person_rows
 from pipeline.stage import Stage
 
 if TYPE_CHECKING:
-    from pipeline.arrays import FloatArray
     from pipeline.faces import Faces
     from pipeline.frame import Detections
 
@@ -74,7 +74,7 @@ class People(Stage):
         for track in changes.unknown:
             assert faces.track_ids is not None
             row = faces.track_ids.tolist().index(track)
-            frame.events.append({"event": "person.unknown", "track": track, "box": _rounded(faces.boxes[row])})
+            frame.events.append({"event": "person.unknown", "track": track, "box": rounded(faces.boxes[row].tolist())})
 
     def end(self, source: str) -> None:
         """Forget the source."""
@@ -96,12 +96,16 @@ def _places(frame: Frame, faces: Faces) -> dict[str, dict[str, Any]]:
     detections = frame.detections
     if detections is not None and detections.names is not None and detections.track_ids is not None:
         rows = zip(detections.names, detections.track_ids.tolist(), detections.boxes, strict=True)
-        places = {name: {"similarity": None, "track": track, "box": _rounded(box)} for name, track, box in rows if name}
+        places = {
+            name: {"similarity": None, "track": track, "box": rounded(box.tolist())}
+            for name, track, box in rows
+            if name
+        }
     similarities = np.full(len(faces), math.nan) if faces.similarities is None else faces.similarities
     tracks = [None] * len(faces) if faces.track_ids is None else faces.track_ids.tolist()
     for name, similarity, track, box in zip(faces.names or (), similarities.tolist(), tracks, faces.boxes, strict=True):
         if name is not None:
-            places[name] = {"similarity": round(similarity, 4), "track": track, "box": _rounded(box)}
+            places[name] = {"similarity": round(similarity, 4), "track": track, "box": rounded(box.tolist())}
     return places
 
 
@@ -118,7 +122,3 @@ def _unknown(faces: Faces) -> list[int]:
 
 def _was_compared(faces: Faces, row: int) -> bool:
     return faces.similarities is not None and math.isfinite(faces.similarities[row])
-
-
-def _rounded(box: FloatArray) -> list[float]:
-    return [round(edge, 2) for edge in box.tolist()]

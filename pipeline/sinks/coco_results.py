@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.boxes import rounded
 from pipeline.capture.source import SourceInfo
 from pipeline.errors import ConfigError
 from pipeline.frame import Frame
@@ -36,7 +37,7 @@ COCO_IDS = tuple(number for number in range(1, 91) if number not in NO_CATEGORY)
 COCO_ENDS = {("person", "toothbrush")}
 """First and last of COCO's classes: 80 names between these are those, whatever spelling (aeroplane, tvmonitor)."""
 EMPTY, END = b"[]\n", b"\n]\n"
-BOX_DECIMALS, SCORE_DECIMALS = 2, 5
+SCORE_DECIMALS = 5
 Row = dict[str, Any]
 
 
@@ -171,7 +172,7 @@ def rows_of(frame: Frame) -> Iterator[Row]:
         result: Row = {
             "image_id": number,
             "category_id": COCO_IDS[class_id] if is_coco and class_id < len(COCO_IDS) else class_id + 1,
-            "bbox": [round(value, BOX_DECIMALS) for value in corners],
+            "bbox": rounded(corners),
             "score": round(score, SCORE_DECIMALS),
         }
         if found.masks is not None:

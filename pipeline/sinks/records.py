@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.arrays import FloatArray, IntArray
+from pipeline.boxes import BOX_DECIMALS, rounded
 from pipeline.faces import Faces
 from pipeline.frame import UNTRACKED, Detections, Frame
 
-BOX_DECIMALS = 2
 SCORE_DECIMALS = 4
 ENCODING_DECIMALS = 6
 SPEED_DECIMALS = 2
@@ -80,7 +80,7 @@ def _detections(frame: Frame, detections: Detections, masks: bool) -> list[dict[
     )
     records: list[dict[str, Any]] = [
         {
-            "box": [round(edge, BOX_DECIMALS) for edge in box],
+            "box": rounded(box),
             "score": round(score, SCORE_DECIMALS),
             "class": frame.label(class_id),
             "class_id": class_id,
@@ -123,7 +123,7 @@ def _faces(faces: Faces, encodings: bool) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
     for row in range(len(faces)):
         record: dict[str, Any] = {
-            "box": [round(edge, BOX_DECIMALS) for edge in faces.boxes[row].tolist()],
+            "box": rounded(faces.boxes[row].tolist()),
             "score": round(float(faces.scores[row]), SCORE_DECIMALS),
             "landmarks": [[round(x, BOX_DECIMALS), round(y, BOX_DECIMALS)] for x, y in faces.landmarks[row].tolist()],
             "name": None if faces.names is None else faces.names[row],

@@ -88,8 +88,7 @@ class HookServer:
         """Listen."""
         self._stopping = False
         self._listener = _Listener(self)
-        self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.02,), name="hook server")
-        self._thread.start()
+        self._listener.begin()
 
     def stop(self) -> None:
         """Close the port and every connection; from now on connections are refused."""
@@ -99,10 +98,7 @@ class HookServer:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        listener.shutdown()
-        self._thread.join()
-        listener.drop()
-        listener.server_close()
+        listener.end()
 
     def __enter__(self) -> HookServer:
         self.start()

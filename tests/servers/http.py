@@ -114,8 +114,7 @@ class HttpServer:
         """Listen; the port is the same after every `stop`."""
         self._stopping = False
         self._listener = _Listener(self)
-        self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.02,), name="http server")
-        self._thread.start()
+        self._listener.begin()
 
     def stop(self) -> None:
         """Close every connection and the port."""
@@ -125,10 +124,7 @@ class HttpServer:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        listener.shutdown()
-        self._thread.join()
-        listener.drop()
-        listener.server_close()
+        listener.end()
         if self._hls:
             self._hls.stop()
             self._hls = None

@@ -30,6 +30,18 @@ class Listener(ThreadingHTTPServer):
             self._open.discard(request)
         super().shutdown_request(request)
 
+    def begin(self) -> None:
+        """Serve, on a thread of its own."""
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), name="http server")
+        self._thread.start()
+
+    def end(self) -> None:
+        """Close the port and every connection; from now on connections are refused."""
+        self.shutdown()
+        self._thread.join()
+        self.drop()
+        self.server_close()
+
     def drop(self) -> None:
         """End all connections."""
         with self._lock:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pipeline.boxes import centres
 from pipeline.postprocess.overlaps import overlaps
 from pipeline.postprocess.tracker.association import (
     DIRECTION_WEIGHT,
@@ -25,7 +26,7 @@ from pipeline.postprocess.tracker.association import (
     same_size,
     straightness,
 )
-from pipeline.postprocess.tracker.tracks import middles, sides
+from pipeline.postprocess.tracker.tracks import sides
 
 if TYPE_CHECKING:
     from pipeline.postprocess.tracker.association import Bools, Indices
@@ -86,7 +87,7 @@ def _gains(overlap: Doubles, near: Bools, expected: Doubles, tracks: Tracks, see
     by_size: Doubles = overlap.copy()
     by_size[rows, columns] += SIZE_WEIGHT * same_size(sides(expected[rows]), sides(boxes))
     by_way: Doubles = by_size.copy()
-    step = middles(boxes) - middles(tracks.boxes[rows])
+    step = centres(boxes) - centres(tracks.boxes[rows])
     by_way[rows, columns] += DIRECTION_WEIGHT * straightness(step, tracks.courses()[rows])
     return by_size, by_way
 

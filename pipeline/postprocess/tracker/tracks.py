@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.boxes import centres
 from pipeline.frame import UNTRACKED
 from pipeline.postprocess.tracker import kalman
 from pipeline.postprocess.tracker.association import Indices
@@ -83,7 +84,7 @@ class Tracks:
             "sightings": np.ones(count, np.int64),
             "numbers": np.full(count, UNTRACKED),
             "missed": np.zeros(count, np.int64),
-            "_places": np.repeat(middles(boxes)[:, None], PLACES, axis=1),
+            "_places": np.repeat(centres(boxes)[:, None], PLACES, axis=1),
             "_times": np.full((count, PLACES), time_s),
         }
         for name in PER_TRACK:
@@ -96,7 +97,7 @@ class Tracks:
         self.sightings[rows] += 1
         self.missed[rows] = 0
         self._places[rows, :-1], self._times[rows, :-1] = self._places[rows, 1:], self._times[rows, 1:]
-        self._places[rows, -1], self._times[rows, -1] = middles(boxes), time_s
+        self._places[rows, -1], self._times[rows, -1] = centres(boxes), time_s
 
     def _led(self, rows: Indices, boxes: Doubles, time_s: float) -> kalman.Motion:
         """Return the motion of rows led to boxes, by as many steps as there were updates."""
@@ -121,15 +122,10 @@ class Tracks:
         """Take all places to where a camera sees them that has moved, by a (2, 3) similarity."""
         linear, shift = affine[:, :2], affine[:, 2]
         self.motion = kalman.warp(self.motion, affine)
-        centre, half = middles(self.boxes) @ linear.T + shift, sides(self.boxes) / 2
+        centre, half = centres(self.boxes) @ linear.T + shift, sides(self.boxes) / 2
         half *= np.sqrt(abs(np.linalg.det(linear)))
         self.boxes = np.concatenate([centre - half, centre + half], axis=1)
         self._places = self._places @ linear.T + shift
-
-
-def middles(boxes: Doubles) -> Doubles:
-    """Return the (N, 2) centres of (N, 4) xyxy boxes."""
-    return np.asarray((boxes[:, :2] + boxes[:, 2:]) / 2)
 
 
 def sides(boxes: Doubles) -> Doubles:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.boxes import rounded
 from pipeline.frame import UNTRACKED
 from pipeline.postprocess.tracker.clock import Clock
 
@@ -93,7 +94,7 @@ class Seen:
 
     def someone(self, row: int) -> Someone:
         """Return what events say of the object in a row."""
-        return Someone(self.track_ids[row], self.labels[row], self.names[row], _rounded(self.boxes[row]))
+        return Someone(self.track_ids[row], self.labels[row], self.names[row], rounded(self.boxes[row].tolist()))
 
 
 class Tracks:
@@ -194,14 +195,10 @@ class Tracks:
 
     def someone(self, place: int) -> Someone:
         """Return what events say of somebody who was seen before."""
-        return Someone(*self._who[place], _rounded(self._table["box"][place]))
+        return Someone(*self._who[place], rounded(self._table["box"][place].tolist()))
 
     def forget(self, place: int) -> None:
         """Let another have the place."""
         del self._places[self._who[place][0]]
         self._free.append(place)
         self._table.clear(place)
-
-
-def _rounded(box: Values) -> list[float]:
-    return [round(edge, 2) for edge in box.tolist()]
