@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engines.spec import InputSpec
-from pipeline.infer.probe import COCO_CLASSES, PERSON
+from pipeline.infer.probe import COCO_CLASSES
+from pipeline.postprocess.persons import PERSON
 
 if TYPE_CHECKING:
     from engines.metadata import Metadata

@@ -13,6 +13,7 @@ import numpy as np
 from engines.engine import EngineOptions, open_engine, shapes_of
 from engines.trust.pictures import cut_for
 from pipeline.postprocess.nms import nms
+from pipeline.postprocess.persons import PERSON
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,6 @@ BUSY = 1
 """The one with most objects."""
 CONFIDENCE, IOU = 0.3, 0.45
 """As a run has them, where nobody says something else."""
-PERSON = "person"
 COCO_CLASSES = 80
 
 

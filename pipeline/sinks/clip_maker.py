@@ -21,7 +21,7 @@ from pipeline.errors import SinkError
 from pipeline.picture import Picture
 from pipeline.sinks.clip import Clip, Occasion
 from pipeline.sinks.packet_ring import PacketRing
-from pipeline.sinks.retention import MEGABYTE
+from pipeline.sinks.paths import MEGABYTE
 from pipeline.sinks.video import SECOND, Encoded
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from pipeline.frame import Frame
 from pipeline.picture import Picture
 from pipeline.sinks.clip import Clip, Occasion, find_clips
 from pipeline.sinks.clip_maker import ClipMaker
-from pipeline.sinks.paths import prepare_folder
+from pipeline.sinks.paths import MEGABYTE, prepare_folder
 from pipeline.sinks.records import event_lines, wanted
-from pipeline.sinks.retention import MEGABYTE, Retention
+from pipeline.sinks.retention import Retention
 from pipeline.sinks.sink import MissedEvents, Sink
 from pipeline.sinks.video import Encoded, RisingClock, VideoEncoder, VideoOptions, describe
 

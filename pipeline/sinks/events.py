@@ -16,11 +16,9 @@ from pipeline.config.sink_settings import EventsSettings
 from pipeline.errors import SinkError
 from pipeline.frame import Frame
 from pipeline.sinks.line_file import LineFile
-from pipeline.sinks.paths import prepare_file, refuse_sources
+from pipeline.sinks.paths import MEGABYTE, prepare_file, refuse_sources
 from pipeline.sinks.records import event_lines, frame_line, plain
 from pipeline.sinks.sink import MissedEvents, Sink
-
-MEGABYTE = 1_000_000
 
 
 class Events(Sink):

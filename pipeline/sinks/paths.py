@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from pipeline.capture.source import SourceInfo
 
+MEGABYTE = 1_000_000
+"""Bytes: as disks are sold, and as every setting in megabytes counts them."""
+
 
 def prepare_folder(folder: Path, purpose: str) -> None:
     """Create an output folder and prove that a file can be written there.

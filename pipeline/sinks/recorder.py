@@ -27,8 +27,8 @@ from pipeline.sinks.file_names import (
 )
 from pipeline.sinks.grid import Grid
 from pipeline.sinks.mp4_file import Mp4File
-from pipeline.sinks.paths import prepare_file
-from pipeline.sinks.retention import MEGABYTE, Kept, Retention
+from pipeline.sinks.paths import MEGABYTE, prepare_file
+from pipeline.sinks.retention import Kept, Retention
 from pipeline.sinks.sink import MissedEvents, Sink
 from pipeline.sinks.video import SECOND, Encoded, RisingClock, VideoEncoder, VideoOptions, form_of, usable
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
-MEGABYTE = 1_000_000
 MANY = 1000
 """Recordings on the disk above which they are not looked up again: what others write or delete there goes unseen."""
 
