@@ -17,7 +17,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from engines.errors import ChecksumMismatch, ModelError
+from engines.errors import ChecksumMismatch, ModelError, ModelNotFound
 from engines.importers.darknet_files import SUFFIXES, files_of
 from engines.zoo_entry import Entry, Wanted
 
@@ -124,11 +124,14 @@ def mirror_folders() -> list[Path]:
 def find(entry: Entry) -> Found | None:
     """Return the file of `entry` from the cache, else from the mirror folders, else None.
 
+    One that comes with Frameloom is looked for nowhere else.
     Where it has companions, they lie beside it; where one does not, the entry counts as not there.
 
     Raises:
         ChecksumMismatch: a cached file is not the one that was asked for. It is left as it is.
     """
+    if entry.shipped_path is not None:
+        return _shipped(entry, entry.shipped_path)
     here = [cached(each, entry.name) for each in entry.files]
     if all(here):
         return here[0]
@@ -136,6 +139,15 @@ def find(entry: Entry) -> Found | None:
     beside = () if found is None else [(found.path.with_suffix(Path(c.file).suffix), c) for c in entry.companions]
     complete = all(path.is_file() and sha256_of(path) == companion.sha256 for path, companion in beside)
     return found if complete else None
+
+
+def _shipped(entry: Entry, path: Path) -> Found:
+    if not path.is_file():
+        raise ModelNotFound(f"{path}, which comes with Frameloom, is not there: install Frameloom anew")
+    sha256 = sha256_of(path)
+    if sha256 not in entry.bytes_by_sha256:
+        raise ChecksumMismatch(f"{path} is not {entry.name} any more: its sha256 is {sha256}: install Frameloom anew")
+    return Found(path, sha256)
 
 
 def cached(wanted: Wanted, name: str) -> Found | None:

@@ -113,7 +113,7 @@ class ModelSpec:
     name: str
     path: Path
     task: str
-    """`detect`, `face-detect`, `face-encode`, `segment`, `style`, ..."""
+    """`detect`, `face-detect`, `face-encode`, `segment`, `stylize`, ..."""
     input: InputSpec = field(default_factory=InputSpec)
     head: str | None = None
     """Output layout, a name from `pipeline.postprocess.heads`; None: recognised from the outputs."""

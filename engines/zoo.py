@@ -145,7 +145,7 @@ class Zoo:
     def cached_path(self, name: str) -> Path:
         """Return where the file of `name` is kept once fetched, whether it is there or not."""
         entry = self.entry(name)
-        return self._own[name].path if name in self._own else model_cache() / entry.file
+        return self._own[name].path if name in self._own else entry.shipped_path or model_cache() / entry.file
 
     def is_own(self, name: str) -> bool:
         """Whether `name` is one of the user's own models."""

@@ -125,6 +125,8 @@ class Entry(_Strict):
     accuracy: str | None = None
     """Reference accuracy, and on what."""
     precision: Precision = "auto"
+    shipped: Annotated[str, StringConstraints(pattern=r"^\w[\w./-]*$")] | None = None
+    """Path below the folder of `engines` of a file that comes with Frameloom; it is looked for nowhere else."""
     sources: tuple[Source, ...] = ()
     """Where it can be had, in the order to try; empty: only from a mirror folder."""
 
@@ -136,6 +138,11 @@ class Entry(_Strict):
             if not all(isinstance(source, PackageMember) for source in self.sources):
                 raise ValueError(f"{each.file} cannot come from a url: companions come out of packages")
         return self
+
+    @property
+    def shipped_path(self) -> Path | None:
+        """Where the file is that comes with Frameloom; None: none does."""
+        return None if self.shipped is None else Path(__file__).parent / self.shipped
 
     @property
     def files(self) -> tuple[Wanted, ...]:

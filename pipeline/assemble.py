@@ -15,12 +15,13 @@ from pipeline.assemble_detect import detection_load, detection_regions
 from pipeline.assemble_engine import engine_options, suited
 from pipeline.assemble_faces import face_stages, hides_persons
 from pipeline.assemble_follow import DOUBTFUL_PERSON, check_labels, following_stages, hiding, tracks
+from pipeline.assemble_look import Look, look_stages, segments
 from pipeline.assemble_sinks import is_watched, make_sinks
 from pipeline.capture import Source, make_source, source_names
 from pipeline.capture.options import LiveOptions, SourceOptions
 from pipeline.capture.step import in_step
 from pipeline.config.input_settings import SourceSettings
-from pipeline.config.settings import LatencySettings, Settings
+from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError
 from pipeline.governor import Governor, Objective
 from pipeline.mailbox import Policy
@@ -38,8 +39,10 @@ SMALLER = 0.75
 """Part of the input's sides that a smaller model has where none is named: about half the arithmetic."""
 STRIDE = 32
 """Inputs are multiples of it."""
-RUNGS = {"detect_every_2": 2, "detect_every_3": 3, "smaller_model": 1}
-"""Steps of the ladder, and in every how many frames to detect then."""
+DETECT_EVERY = {"detect_every_2": 2, "detect_every_3": 3, "smaller_model": 1}
+"""Steps of the ladder that are the detector's, and in every how many frames to detect then."""
+SEGMENT_EVERY = 4
+"""In every how many frames to segment where the ladder says to do with less; in between the map moves along."""
 
 
 def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: Progress | None = None) -> Runner:
@@ -47,7 +50,7 @@ def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: P
 
     Args:
         settings: of the run.
-        extra_stages: your own; a frame passes them between faces and rendering.
+        extra_stages: your own; a frame passes them when all is found, before people are hidden and pictures made.
         progress: called while a model is downloaded.
 
     Raises:
@@ -60,14 +63,17 @@ def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: P
         detectors = _detection(settings, sources, progress)
         faces = face_stages(settings, [source.info for source in sources], progress)
         follow = following_stages(settings, [source.info for source in sources], faces)
+        look = look_stages(settings, progress)
         stages = _named_apart(
             [
                 *detectors,
                 *follow.before_faces,
                 *faces,
                 *follow.after_faces,
+                *look.before_hiding,
                 *extra_stages,
                 *hiding(settings),
+                *look.after_hiding,
                 *_rendering(settings),
             ]
         )
@@ -84,7 +90,7 @@ def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: P
             max_frames=settings.max_frames,
             max_age_s=None if max_age_ms is None else max_age_ms / 1e3,
             tracer=next((sink.file for sink in sinks if isinstance(sink, Trace)), None),
-            governor=_governor(settings.latency, detectors),
+            governor=_governor(settings, detectors, look),
         )
     except BaseException:
         for source in sources:
@@ -194,7 +200,7 @@ def smaller_model(
         ConfigError: none is named, and the detector's input has no size that could be made smaller.
         ModelError: it is nowhere, damaged, or no detector.
     """
-    if "smaller_model" not in _rungs(settings.latency):
+    if "smaller_model" not in _rungs(settings):
         return None
     if settings.detect.smaller_model is not None:
         return find_model(settings.detect.smaller_model, None, progress), replace(engine, input_size=None)
@@ -205,18 +211,26 @@ def smaller_model(
     return spec, replace(engine, input_size=(sides[0], sides[1]))
 
 
-def _rungs(latency: LatencySettings) -> tuple[str, ...]:
-    """Return the steps of the ladder that this version can take, if there is an objective."""
-    return () if latency.objective_ms is None else tuple(rung for rung in latency.ladder if rung in RUNGS)
+def _rungs(settings: Settings) -> tuple[str, ...]:
+    """Return the steps of the ladder that make a difference to this run, if there is an objective."""
+    if settings.latency.objective_ms is None:
+        return ()
+    of_detection = DETECT_EVERY if settings.detect.enabled else ()
+    helps = {"stylize": settings.stylize.enabled, "segment": segments(settings)}
+    return tuple(rung for rung in settings.latency.ladder if rung in of_detection or helps.get(rung))
 
 
-def _governor(latency: LatencySettings, detectors: Sequence[Detector]) -> Governor | None:
-    rungs = _rungs(latency)
-    if latency.objective_ms is None or not rungs or not detectors:
+def _governor(settings: Settings, detectors: Sequence[Detector], look: Look) -> Governor | None:
+    latency, rungs = settings.latency, _rungs(settings)
+    if latency.objective_ms is None or not rungs:
         return None
 
     def apply(active: frozenset[str]) -> None:
-        every = max((RUNGS[rung] for rung in active), default=1)
+        if look.stylize is not None:
+            look.stylize.suspend("stylize" in active)
+        if look.segment is not None:
+            look.segment.degrade(SEGMENT_EVERY if "segment" in active else None)
+        every = max((DETECT_EVERY.get(rung, 1) for rung in active), default=1)
         for detector in detectors:
             detector.degrade(every, "smaller_model" in active)
 

@@ -20,6 +20,7 @@ from pipeline.boxes import clip_boxes
 from pipeline.faces import Faces
 from pipeline.masks import Masks
 from pipeline.picture import Picture, Planes
+from pipeline.segmentation import SegmentationMap
 from pipeline.zones import ZoneState
 
 if TYPE_CHECKING:
@@ -184,12 +185,14 @@ class Frame:
     """All that may be there, as detected: `detections` and weaker ones, for what hides people; None: not asked."""
     faces: Faces | None = None
     """None where nothing looks for faces."""
+    segmentation: SegmentationMap | None = None
+    """None where nothing segments, or no map is there yet."""
     zones: tuple[ZoneState, ...] = ()
     """Of its source, as of this frame."""
     hidden: FloatArray | None = None
     """(N, 4) float32 xyxy: which parts of `picture` were made unrecognisable; None where nothing is to be."""
     rendered: Picture | None = None
-    """The annotated picture, where rendering is on."""
+    """What stages have made of `picture`: stylized, another background, annotated; None: nothing yet."""
     events: list[dict[str, Any]] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     free_since: float = 0.0
@@ -219,7 +222,7 @@ class Frame:
 
     @property
     def output(self) -> Picture:
-        """What is shown and recorded: the annotated picture, or the captured one."""
+        """What is shown and recorded, and what the next stage draws on: `rendered`, or else `picture`."""
         return self.rendered if self.rendered is not None else self.picture
 
     def label(self, class_id: int) -> str:

@@ -37,6 +37,13 @@ def run(
     ] = None,
     finder: Annotated[str | None, typer.Option(help="Name of a known face finder, or an ONNX file.")] = None,
     embedder: Annotated[str | None, typer.Option(help="Name of a known face encoder, or a file.")] = None,
+    segment: Annotated[
+        str | None,
+        typer.Option(metavar="EFFECT", help="Segment: overlay, blur-background, replace-background, cut-out or none."),
+    ] = None,
+    stylize: Annotated[
+        str | None, typer.Option(metavar="STYLE", help="Paint in this style (frameloom models list --task stylize).")
+    ] = None,
     record: Annotated[str | None, typer.Option(metavar="FILE", help="Record an annotated MP4.")] = None,
     segment_s: Annotated[float | None, typer.Option(help="Begin a new recording after so many seconds.")] = None,
     events: Annotated[str | None, typer.Option(metavar="FILE", help="Write results as JSON lines.")] = None,
@@ -55,6 +62,8 @@ def run(
         "--gallery": ("faces.gallery", gallery),
         "--finder": ("faces.finder", finder),
         "--embedder": ("faces.embedder", embedder),
+        "--segment": ("segment.effect", segment),
+        "--stylize": ("stylize.model", stylize),
         "--record": ("sinks.record.path", record),
         "--segment-s": ("sinks.record.segment_s", segment_s),
         "--events": ("sinks.events.path", events),

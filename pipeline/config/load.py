@@ -180,11 +180,12 @@ def _expand(value: object, key: Key, origins: dict[Key, Origin]) -> object:
     if isinstance(value, list):
         return [_expand(child, (*key, i), origins) for i, child in enumerate(value)]
     section = section_at(key)
-    if section is None or section.shorthand is None or value is None or isinstance(value, Section):
+    name = None if section is None else section.key_of(value)
+    if name is None or value is None or isinstance(value, Section):
         return value
-    long_key = (*key, section.shorthand)
+    long_key = (*key, name)
     origins[long_key] = origins[key]
-    return {section.shorthand: value}
+    return {name: value}
 
 
 def _apply(document: Document, override: Override) -> None:

@@ -14,8 +14,8 @@ from pydantic_core import CoreSchema
 class Section(BaseModel):
     """A mapping in the configuration; left empty, it has its defaults.
 
-    `shorthand` names the key that a bare value stands for, `switch` one that is true where only others are named:
-    who writes how people are blurred wants them blurred.
+    `shorthand` names the key that a bare value stands for, `switch` one that is true where only others are named (who
+    writes how people are blurred wants them blurred) and that a bare true or false stands for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -27,17 +27,23 @@ class Section(BaseModel):
     def _expand(cls, value: object) -> object:
         if value is None:
             return {}
-        if cls.shorthand and not isinstance(value, Mapping | Section):
-            return {cls.shorthand: value}
+        if (bare := cls.key_of(value)) and not isinstance(value, Mapping | Section):
+            value = {bare: value}
         if cls.switch and isinstance(value, Mapping) and value and cls.switch not in value:
             return {cls.switch: True, **value}
         return value
 
     @classmethod
+    def key_of(cls, bare: object) -> str | None:
+        """Return the key that a bare value stands for; None: none does."""
+        return cls.switch if cls.switch and isinstance(bare, bool) else cls.shorthand
+
+    @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Say in the schema, too, that a bare value is accepted."""
         schema = handler.resolve_ref_schema(handler(core_schema))
-        return {"anyOf": [schema["properties"][cls.shorthand], schema]} if cls.shorthand else schema
+        bare = [schema["properties"][name] for name in dict.fromkeys((cls.shorthand, cls.switch)) if name]
+        return {"anyOf": [*bare, schema]} if cls.shorthand else schema
 
     @classmethod
     def keys(cls) -> dict[str, FieldInfo]:

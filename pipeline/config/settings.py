@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from pipeline.config.find_settings import DetectSettings, FacesSettings
 from pipeline.config.input_settings import EngineSettings, SourceSettings
+from pipeline.config.look_settings import SegmentSettings, StylizeSettings
 from pipeline.config.result_settings import BlurSettings, ClipsSettings, RenderSettings, TrackSettings, ZoneSettings
 from pipeline.config.section import Section
 from pipeline.config.sink_settings import SinksSettings
@@ -37,8 +38,8 @@ class LatencySettings(Section):
     percentile: float = Field(default=95, gt=0, le=99.9, description="Part of the frames that must hold it, percent.")
     ladder: Ladder = Field(
         default=("stylize", "segment", "detect_every_2", "detect_every_3", "smaller_model"),
-        description="What to do without, first to last; all there are: stylize, segment, detect_every_2, "
-        "detect_every_3, smaller_model.",
+        description="What to do without, first to last; all there are: stylize (none), segment (every 4th frame), "
+        "detect_every_2, detect_every_3, smaller_model.",
     )
 
 
@@ -57,6 +58,13 @@ class Settings(Section):
     detect: DetectSettings = Field(default_factory=DetectSettings, description="Finding objects.")
     track: TrackSettings = Field(default_factory=TrackSettings, description="Following objects.")
     faces: FacesSettings = Field(default_factory=FacesSettings, description="Finding and recognising faces.")
+    segment: SegmentSettings = Field(
+        default_factory=SegmentSettings, description="Saying of every pixel what it belongs to: true, or a mapping."
+    )
+    stylize: StylizeSettings = Field(
+        default_factory=StylizeSettings,
+        description="Painting the picture in the style of a painting: the name of a style, or a mapping.",
+    )
     zones: Annotated[tuple[ZoneSettings, ...], EmptyIsNone] = Field(
         default=(),
         strict=False,

@@ -1,6 +1,7 @@
 """Renderer: zones, trails, masks, keypoints, boxes, labels and the head-up display, on a copy of the frame's picture.
 
-From below to above in this order; of several objects the best is on top. Labels come last, so that no box crosses one.
+What is drawn on is `frame.output`: a picture that was stylized stays so. From below to above in this order; of several
+objects the best is on top. Labels come last, so that no box crosses one.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class Renderer(Stage):
 
     def process(self, frame: Frame) -> None:
         """Add the annotated picture."""
-        canvas = canvas_of(frame.picture)
+        canvas = canvas_of(frame.output)
         levels = canvas.grey(self._theme.paper), canvas.grey(self._theme.ink)
         scene = Scene(frame, canvas, Sizes.of(self._settings, frame), *levels)
         if self._settings.hud:

@@ -63,6 +63,8 @@ def frame_line(frame: Frame, encodings: bool = False, masks: bool = False) -> di
         "detections": [] if frame.detections is None else _detections(frame, frame.detections, masks),
         "faces": [] if frame.faces is None else _faces(frame.faces, encodings),
     }
+    if frame.segmentation is not None:
+        record["segmentation"] = frame.segmentation.shares()
     if frame.predicted:
         record["predicted"] = True
     if frame.faces is not None and frame.faces.predicted:

@@ -72,7 +72,7 @@ def _double(before: int, after: int) -> nn.Module:
 def style_network(folder: Path) -> ModelSpec:
     """RGB 0..255, 64 x 96 in and out."""
     path = folder / "style.onnx"
-    return ModelSpec("style", _export(Style(), path), "style", InputSpec(colour="rgb"))
+    return ModelSpec("style", _export(Style(), path), "stylize", InputSpec(colour="rgb"))
 
 
 def u_net(folder: Path) -> ModelSpec:

@@ -67,6 +67,12 @@ def test_an_empty_file_or_section_has_the_defaults(text: str) -> None:
         ("detect: {input_size: [384, 640]}", "detect.input_size", (384, 640)),
         ("detect: {model: 2024-01-01}", "detect.model", "2024-01-01"),
         ("detect: {model: 1:30}", "detect.model", "1:30"),
+        ("segment: true", "segment.enabled", True),
+        ("segment: {every: 3}", "segment.enabled", True),
+        ("stylize: the-scream", "stylize.model", "the-scream"),
+        ("stylize: the-scream", "stylize.enabled", True),
+        ("stylize: true", "stylize.enabled", True),
+        ("stylize: {enabled: no, model: the-scream}", "stylize.enabled", False),
         ("detect: {tiles: auto}", "detect.tiles", "auto"),
         ("detect: {tiles: 2x3}", "detect.tiles", (2, 3)),
         ("detect: {tiles: 640}", "detect.tiles", 640),
@@ -146,7 +152,8 @@ MISTAKES = {
     ),
     "key of another section": (
         "model: x",
-        "config.yaml:1:1: unknown key 'model'; did you mean detect.model?\n    1 | model: x\n      | ^^^^^",
+        "config.yaml:1:1: unknown key 'model'; did you mean detect.model or segment.model or stylize.model?\n"
+        "    1 | model: x\n      | ^^^^^",
     ),
     "unheard-of key": (
         "sinks: {zzz: 1}",
@@ -473,7 +480,7 @@ MISTAKES = {
     "escape sequence in a key": (
         '"\\e[31m": 1',
         "config.yaml:1:1: unknown key '\\x1b[31m'; the keys are sources, max_frames, engine, detect, track, faces, "
-        "zones, clips, blur, latency, render, sinks\n"
+        "segment, stylize, zones, clips, blur, latency, render, sinks\n"
         '    1 | "\\e[31m": 1\n'
         "      | ^^^^^^^^",
     ),
@@ -667,7 +674,7 @@ def test_a_key_that_is_no_text_is_refused() -> None:
             "",
             "x" + ".x" * 2000 + "=1",
             "unknown key 'x'; the keys are sources, max_frames, engine, detect, track, "
-            "faces, zones, clips, blur, latency, render, sinks",
+            "faces, segment, stylize, zones, clips, blur, latency, render, sinks",
         ),
         ("", "detect.iou", "write KEY=VALUE, such as detect.confidence=0.4"),
         ("", "=1", "write KEY=VALUE, such as detect.confidence=0.4"),

@@ -1,0 +1,78 @@
+"""Settings of what is done to the picture as a whole: segmentation and what is made of it, stylization."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.config.section import Section
+from pipeline.config.values import InputSize, Text, Texts
+
+
+class SegmentSettings(Section):
+    """Saying of every pixel what it belongs to, and what is made of that."""
+
+    shorthand = "enabled"
+    switch = "enabled"
+    enabled: bool | None = Field(default=None, description="Segment pictures (null: where stylize.where needs it).")
+    model: Text = Field(default="selfie-landscape", description="Name of a known model, or path of a model file.")
+    input_size: InputSize | None = Field(
+        default=None, description="Side or [height, width] of the model's input, pixels (null: the model's own)."
+    )
+    classes: Texts = Field(
+        default=(), description="Classes that count as foreground, by name (empty: all but background)."
+    )
+    threshold: float = Field(
+        default=0.5, gt=0, lt=1, description="Probability from which a pixel is foreground, for models of one class."
+    )
+    every: int = Field(
+        default=1, ge=1, description="Segment every n-th frame; in the others the last map moves with the picture."
+    )
+    edges: bool = Field(default=True, description="Let the edges of masks follow those in the picture.")
+    smooth_s: float = Field(
+        default=0.1, ge=0, le=2, description="Average over about so many seconds against flicker (0: do not)."
+    )
+    effect: Literal["overlay", "blur-background", "replace-background", "cut-out", "none"] = Field(
+        default="overlay",
+        description="overlay: tint the foreground; blur-background; replace-background; cut-out: black behind; none.",
+    )
+    opacity: float = Field(default=0.45, gt=0, le=1, description="Of the overlay.")
+    blur: float = Field(
+        default=0.04, gt=0, le=0.5, description="Radius of the background's blur, part of the short side."
+    )
+    background: Text = Field(
+        default="#00b140", description="With replace-background: a colour such as #00b140, or path of an image."
+    )
+
+
+class StylizeSettings(Section):
+    """Painting the picture in the style of a painting."""
+
+    shorthand = "model"
+    switch = "enabled"
+    enabled: bool = Field(default=False, description="Stylize pictures.")
+    model: Text = Field(
+        default="starry-night",
+        description="Name of a known style (`frameloom models list --task stylize`), or path of an ONNX file.",
+    )
+    strength: float = Field(default=1.0, ge=0, le=1, description="Blend between the picture (0) and its style (1).")
+    where: Literal["everywhere", "inside", "outside", "side-by-side"] = Field(
+        default="everywhere",
+        description="inside or outside the foreground of segment; side-by-side: beside the picture as it is.",
+    )
+    keep_colours: bool = Field(default=False, description="Keep the picture's colours, take only light and strokes.")
+    short_side: int = Field(
+        default=360, ge=64, le=2160, description="Short side of what is stylized, pixels, at most; less is faster."
+    )
+    budget_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="Take the largest size, up to short_side, that needs no longer (null: short_side).",
+    )
+    stable: float = Field(
+        default=0.8,
+        ge=0,
+        le=0.95,
+        description="Part that is taken over from the last frame, moved with the picture, against flicker (0: none).",
+    )
