@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2**31 - 1
 """What protobuf, and so an ONNX file, can hold."""
-IMPORTED = frozenset({".dat", ".cfg", ".weights"})
+TFLITE_SUFFIX = ".tflite"
+IMPORTED = frozenset({".dat", ".cfg", ".weights", TFLITE_SUFFIX})
 """Suffixes of formats that are read as they are; their importers say what is wrong with such a file."""
 HEAD_BYTES = 4096
 FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
@@ -42,10 +43,11 @@ TENSORRT = Kind(
     "a compiled TensorRT engine",
     "give the ONNX file that it was built from: engines are only taken from Frameloom's own cache",
 )
+TFLITE = Kind("a TensorFlow Lite file", "rename it to {stem}" + TFLITE_SUFFIX)
 ENCRYPTED = "decrypt it, and give the file that comes out"
 UNPACK = "unpack it, and give the .onnx file that is in it"
 BEGINNINGS = (
-    (4, b"TFL3", Kind("a TensorFlow Lite file", "`python -m tf2onnx.convert --tflite {name} --output {stem}.onnx`")),
+    (4, b"TFL3", TFLITE),
     (0, b"ftrt", TENSORRT),
     (0, b"vtrt", TENSORRT),
     (0, b"\x89HDF\r\n\x1a\n", Kind("an HDF5 file, as Keras writes", f"{TO_ONNX} (tf2onnx)")),
@@ -69,12 +71,12 @@ BEGINNINGS = (
 
 
 def refuse_foreign(path: Path) -> None:
-    """Refuse what cannot be an ONNX file; one that passes still need not be one.
+    """Refuse what cannot be an ONNX file, or a TFLite file by its suffix; one that passes still need not be one.
 
     Raises:
         ModelError: it cannot be read, is empty, too large, or another format; with what to do.
     """
-    if path.suffix in IMPORTED:
+    if path.suffix in IMPORTED - {TFLITE_SUFFIX}:
         return
     try:
         size = path.stat().st_size
@@ -84,7 +86,8 @@ def refuse_foreign(path: Path) -> None:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
     if not head:
         raise ModelError(f"{path} is empty (0 bytes): copy or download it again")
-    if (kind := _kind(path, head, size)) is not None:
+    kind = _kind(path, head, size)
+    if kind is not None and not (kind == TFLITE and path.suffix == TFLITE_SUFFIX):
         named = path.with_suffix(".pt") if kind.advice == PYTORCH.advice and path.suffix == ".onnx" else path
         advice = kind.advice.format(name=named.name, stem=path.stem)
         if named != path:  # Ultralytics goes by the suffix

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 from engines import onnx_file
 from engines.errors import ModelError
-from engines.importers import darknet, darknet_files, dlib
+from engines.importers import darknet, darknet_files, dlib, tflite
 from engines.picture_layout import layout_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def load(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file, dlib's face recognition network (`.dat`), or a Darknet network (`.cfg` and `.weights`).
+    """Read an ONNX file, dlib's face recognition network (`.dat`), a Darknet network, or a TFLite file.
 
     Raises:
         ModelError: it is not one.
@@ -29,6 +29,8 @@ def load(path: Path) -> onnx.ModelProto:
         return dlib.read(path)
     if path.suffix in darknet_files.SUFFIXES:
         return darknet.read(path)
+    if path.suffix == tflite.SUFFIX:
+        return tflite.read(path)
     return onnx_file.read(path)
 
 

@@ -27,7 +27,7 @@ from engines.zoo_entry import Entry
 log = logging.getLogger(__name__)
 
 SUFFIX = ".yaml"
-INSPECTED = ("detect", "face-detect")
+INSPECTED = ("detect", "face-detect", "segment", "stylize")
 """Tasks of models that `frameloom models inspect` describes."""
 
 

@@ -21,7 +21,7 @@ from engines.own_models import SUFFIX, described_beside
 from engines.spec import AnchorArithmetic, BoxOrder, BoxUnit, ColourOrder, Fit, ModelSpec, ScoreKind
 from engines.zoo import Zoo
 from tools import inspect_options
-from tools.engines.options import InputSizeOption, input_size_of
+from tools.engines.options import InputSizeOption, input_size_of, refuse_uneven
 from tools.inspect_options import Stated, given
 from tools.terminal import say
 
@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 
     from tools.inspect_recognise import Recognised
 
-Task = Literal["detect", "face-detect"]
+Task = Literal["detect", "face-detect", "segment", "stylize"]
+FIND_BOXES = ("detect", "face-detect")
 COLUMN = len("anchor arithmetic") + 1
 """Width of what stands in front: of the longest."""
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="ONNX file, or a Darknet network.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="ONNX or TFLite file, or a Darknet network.")],
     task: Annotated[Task | None, typer.Option(help="What it is for. Default: whichever its outputs fit.")] = None,
     head: Annotated[str | None, typer.Option(help="Which layout its outputs have.")] = None,
     input_size: InputSizeOption = None,
@@ -93,7 +94,7 @@ def inspect(
             pad=pad,
         ),
     )
-    size, zoo = input_size_of(input_size), Zoo.load()
+    size, zoo = input_size_of(input_size, any_step=True), Zoo.load()
     spec, replaced = _spec(zoo, file, task, anew=save_spec and replace_)
     facts, described = facts_of(spec.path), replaced or _described(spec, zoo)
     if not json:
@@ -102,6 +103,8 @@ def inspect(
     error: UnknownHead | None = None
     try:
         found = recognise(spec, stated, size, only_task=task is not None)
+        if found.spec.task in FIND_BOXES:
+            refuse_uneven(size)
     except UnknownHead as reason:
         error = reason
     if json:

@@ -21,6 +21,7 @@ from pipeline.infer.recognition import Recognition, explain
 from pipeline.infer.sized_engines import declared_size
 from pipeline.picture import Picture
 from pipeline.postprocess.heads.refusal import EXPORT_BOXES, UNREAD
+from tools import inspect_pictures
 from tools.inspect_options import coco_by_id, coco_of_head
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def recognise(spec: ModelSpec, stated: Stated, size: tuple[int, int] | None, *, 
         spec: the file, and what is known of it.
         stated: what somebody says of it.
         size: height and width of its input; None: its own.
-        only_task: whether it must be for the spec's task; else a file that is no detector may be a face finder.
+        only_task: whether it must be for the spec's task; else a file that is no detector may be a face finder, or
+            for segmentation or style.
 
     Raises:
         UnknownHead: no head reads its outputs.
@@ -68,6 +70,8 @@ def recognise(spec: ModelSpec, stated: Stated, size: tuple[int, int] | None, *, 
     """
     if spec.task == "face-detect":
         return _ran(_finder(spec, stated, size, _count_faces), size or declared_size(spec) or FACE_SIZE)
+    if spec.task in inspect_pictures.TASKS:
+        return _ran(inspect_pictures.recognise(spec, stated, size), size)
     if spec.task != "detect":
         return _ran(Recognition(replace(spec, input=stated.of_input(spec.input))), size)
     try:
@@ -75,12 +79,14 @@ def recognise(spec: ModelSpec, stated: Stated, size: tuple[int, int] | None, *, 
     except UnknownHead as no_detector:
         if only_task or spec.head is not None or stated.head is not None:
             raise
-        if read_metadata(graph.load(spec.path)).task not in FACE_TASKS:
-            raise
-        found = _as_finder(replace(spec, task="face-detect"), stated, size)
-        if found is None:
+        if read_metadata(graph.load(spec.path)).task in FACE_TASKS:
+            finder = _as_finder(replace(spec, task="face-detect"), stated, size)
+            if finder is not None:
+                return finder
+        pictures = inspect_pictures.guess(spec, stated, size)
+        if pictures is None:
             raise no_detector from None
-        return found
+        return _ran(pictures, size)
 
 
 def _as_finder(spec: ModelSpec, stated: Stated, size: tuple[int, int] | None) -> Recognised | None:

@@ -61,7 +61,7 @@ IR = b'<?xml version="1.0"?>\n<net name="model" version="11"><layers/></net>'
         (zipped("deep/best.onnx"), "is a zip archive, .* give deep/best.onnx"),
         (zipped("a.txt"), "is a zip archive, .* unpack it"),
         (zipped("a.txt")[:40], "is a damaged zip archive"),
-        (b"\x1c\x00\x00\x00TFL3" + bytes(50), "is a TensorFlow Lite file, .* tf2onnx.convert --tflite m.onnx"),
+        (b"\x1c\x00\x00\x00TFL3" + bytes(50), "is a TensorFlow Lite file, .* rename it to m.tflite"),
         (b"ftrt" + bytes(50), "is a compiled TensorRT engine, .* the ONNX file that it was built from"),
         (b"vtrt" + bytes(50), "is a compiled TensorRT engine"),
         (ultralytics_engine(), "is a compiled TensorRT engine of Ultralytics"),

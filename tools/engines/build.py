@@ -109,7 +109,7 @@ def build(
     if request.capabilities and request.backend != "tensorrt-rtx":
         raise ConfigError(f"--compute-capability is for tensorrt-rtx: {request.backend} builds for the GPU it runs on")
     targets(find_flavour(request.backend), request.capabilities)  # what it does not know is said before all else
-    size = input_size_of(input_size)
+    size = input_size_of(input_size, any_step=True)
     wanted = list(named(models, settings, size) if models else configured(settings))
     build_all([replace(each, options=replace(each.options, backend=request.backend)) for each in wanted], request)
 

@@ -31,6 +31,7 @@ from pipeline.infer.decisions import judge_of
 from pipeline.infer.face_points import as_fed
 from pipeline.infer.sized_engines import declared_size
 from pipeline.postprocess import heads
+from tools.engines.options import refuse_uneven
 from tools.terminal import download_progress
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 USUAL_FRAME = (1080, 1920)
 """Height and width of the frames that a face finder is built for."""
+FIND_BOXES = ("detect", "face-detect")
+"""Tasks."""
 
 Size = tuple[int, int]
 
@@ -71,6 +74,7 @@ def named(names: Sequence[str], settings: Settings, input_size: Size | None) -> 
 
     Raises:
         ModelError: one is nowhere, damaged, or runs at another size only.
+        ConfigError: one finds boxes, and the size is not for such models.
     """
     zoo, options = Zoo.load(), engine_options(settings.engine)
     for name in names:
@@ -79,6 +83,8 @@ def named(names: Sequence[str], settings: Settings, input_size: Size | None) -> 
         size = input_size or (settings.detect.input_size if spec.task == "detect" else None)
         _refuse_other_size(spec, size)
         spec, note = _recognised(spec, size)
+        if spec.task in FIND_BOXES and not note:
+            refuse_uneven(size)
         yield _wanted(spec, replace(options, input_size=size or _usual_size(spec, settings)), note)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from pipeline.config.settings import Settings
 
+STEP = 32
+"""What sides of a detector's input are multiples of; models that segment or stylize take others, such as 360x640."""
 ConfigOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Configuration of the run that they are for. Default: all defaults.")
 ]
@@ -52,8 +54,12 @@ def settings_of(config: Path | None, sets: Sequence[str] | None, engine: Mapping
     return settings
 
 
-def input_size_of(text: str | None) -> tuple[int, int] | None:
+def input_size_of(text: str | None, *, any_step: bool = False) -> tuple[int, int] | None:
     """Return the height and width that `--input-size` gives: 640 or 384x640; as strict as `detect.input_size`.
+
+    Args:
+        text: what was given; None: nothing was.
+        any_step: whether sides need not be multiples of `STEP`; whoever knows the model then asks `refuse_uneven`.
 
     Raises:
         ConfigError: it is no size that models take.
@@ -63,6 +69,20 @@ def input_size_of(text: str | None) -> tuple[int, int] | None:
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isascii() and side.isdecimal() for side in sides):
         raise ConfigError(f"--input-size {text}: write the side or HEIGHTxWIDTH in pixels, such as 640 or 384x640")
-    value = [int(side) for side in sides]
+    value = [-(-int(side) // STEP) * STEP if any_step else int(side) for side in sides]
     override = Override("detect.input_size", value[0] if len(value) == 1 else value, f"--input-size {text}")
-    return load_settings(None, [override]).settings.detect.input_size
+    size = load_settings(None, [override]).settings.detect.input_size
+    return (int(sides[0]), int(sides[-1])) if any_step else size
+
+
+def refuse_uneven(size: tuple[int, int] | None) -> None:
+    """Refuse a height and width that `detect.input_size` may not be, for a model that finds boxes.
+
+    Raises:
+        ConfigError: with the nearest that would do.
+    """
+    if size is not None and any(side % STEP for side in size):
+        near = "x".join(str(max(1, round(side / STEP)) * STEP) for side in size)
+        raise ConfigError(
+            f"--input-size {size[0]}x{size[1]}: models that find boxes take multiples of {STEP}: the nearest is {near}"
+        )

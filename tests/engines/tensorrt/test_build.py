@@ -20,6 +20,7 @@ from engines.cuda import driver as cuda
 from engines.cuda.driver import Driver
 from engines.engine import Batch, Candidates
 from engines.errors import BackendUnavailable, EngineBuildError
+from engines.graph import dimensions
 from engines.spec import ModelSpec
 from engines.tensorrt.build import build_plan
 from engines.tensorrt.flavour import Flavour, find_flavour, targets
@@ -28,6 +29,8 @@ from engines.tensorrt.recipe import PlanPrecision, Recipe
 from engines.zoo import Zoo
 from tests.engines.exported import style_network, u_net
 from tests.engines.onnx_files import identity, spec_of, value
+from tools.train.style_export import export_style
+from tools.train.style_network import StyleNetwork
 
 NAMES = ["yolox-nano", "centerface", "dlib-resnet", "mobilefacenet", "yunet", "style", "u-net"]
 FINDER = (256, 448)
@@ -94,6 +97,39 @@ def test_the_same_model_makes_the_same_plan(
     wanted = recipe(name, precision, 1)
     again = build_plan(rtx, network_of(specs[name], wanted), wanted)
     assert hashlib.sha256(again).hexdigest() == hashlib.sha256(plans(name, precision, 1)).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("selfie-landscape", None), ("deeplabv3", None), ("candy", 1), ("light-style", None)]
+)
+def test_models_that_segment_and_stylize_are_built_in_fp16(
+    name: str, number: int | None, rtx: Flavour, shared: Path, tmp_path: Path
+) -> None:
+    """TFLite files, Johnson's network as it was exported for one picture, and the light one that is trained here.
+
+    Args:
+        name: of the model.
+        number: how many pictures it takes at once; None: any.
+    """
+    if name == "light-style":
+        export_style(StyleNetwork(), tmp_path / "light-style.onnx")
+    folder = shared / "models"
+    files = {
+        "selfie-landscape": folder / "seg" / "selfie_segmentation_landscape.tflite",
+        "deeplabv3": folder / "seg" / "lite-model_deeplabv3_1_metadata_2.tflite",
+        "candy": folder / "style" / "tnet_candy.onnx",
+        "light-style": tmp_path / "light-style.onnx",
+    }
+    size = (360, 640) if name in ("candy", "light-style") else None
+    wanted = Recipe("fp16", size, BATCH, 1)
+    network = network_of(Zoo.load().spec(files[name]), wanted)
+    plan = build_plan(rtx, network, wanted)
+    assert len(plan) > 500_000
+    halves = {each.name for each in network.graph.initializer if each.data_type == TensorProto.FLOAT16}
+    layers = [node for node in network.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    assert layers
+    assert all(halves.intersection(node.input) for node in layers)
+    assert dimensions(network.graph.input[0])[0] == number
 
 
 @pytest.fixture(scope="module")
