@@ -20,24 +20,29 @@ from tools import (
     bench_models,
     bench_nms,
     bench_render,
+    bench_segment,
+    bench_style,
     bench_tiles,
     bench_track,
     benchmark,
     config,
     demo,
     doctor,
+    eval_segment,
     eval_track,
     evaluate,
     evaluate_faces,
     gallery,
     models,
+    neural_style,
     run,
     soak,
+    visualize,
 )
 from tools.engines import commands as engines
 from tools.gpu import bench as bench_gpu
 from tools.terminal import LogLines
-from tools.train import embedding, similarity
+from tools.train import embedding, segment, similarity, style
 
 app = typer.Typer(
     name="frameloom",
@@ -47,9 +52,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-training = typer.Typer(help="Train models of your own: a face encoder, a similarity head.", no_args_is_help=True)
+training = typer.Typer(
+    help="Train models of your own: a face encoder, a U-Net, a similarity head, a style.", no_args_is_help=True
+)
 training.command()(embedding.embedding)
+training.command()(segment.segment)
 training.command()(similarity.similarity)
+training.command()(style.style)
 
 app.command()(run.run)
 app.command()(demo.demo)
@@ -62,6 +71,8 @@ benchmark.app.command()(bench_faces.faces)
 benchmark.app.command()(bench_tiles.tiles)
 benchmark.app.command()(bench_render.render)
 benchmark.app.command()(bench_blur.blur)
+benchmark.app.command("segment")(bench_segment.bench)
+benchmark.app.command()(bench_style.style)
 benchmark.app.command("track")(bench_track.bench)
 benchmark.app.command()(bench_gpu.gpu)
 app.add_typer(benchmark.app, name="bench")
@@ -69,10 +80,13 @@ app.add_typer(engines.app, name="engines")
 app.add_typer(gallery.app, name="gallery")
 evaluate.app.command()(evaluate_faces.verify)
 evaluate.app.command()(evaluate_faces.identify)
+evaluate.app.command()(eval_segment.segment)
 evaluate.app.command()(eval_track.track)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(training, name="train")
 app.command()(anchors.anchors)
+app.command()(neural_style.style)
+app.command()(visualize.visualize)
 app.command()(doctor.doctor)
 app.add_typer(config.app, name="config")
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from engines import own_models
 from engines.engine import Backend, EngineOptions
-from engines.errors import BackendUnavailable, FrameloomError
+from engines.errors import FrameloomError
 from engines.spec import Precision
 from engines.zoo import Zoo
 from engines.zoo_entry import Entry
 from pipeline.arrays import Image
-from pipeline.errors import ConfigError
 from tools.terminal import bar, say
+from tools.train.device import Device, usable_device
 from tools.train.embedding_data import (
     ChipReader,
     Progress,
@@ -38,10 +38,8 @@ from tools.train.embedding_settings import Mining, TrainingSettings
 if TYPE_CHECKING:
     from tools.train.embedding_loop import Epoch, Training
 
-CHECKPOINT = "checkpoint.pt"
 LEAST_SIZE = 32
 DEFAULTS = TrainingSettings()
-Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -117,9 +115,11 @@ def train_embedding(request: Request, chips_of: ChipReader, *, progress: Progres
         FrameloomError: training failed, taught nothing, or was stopped before there was anything to keep.
     """
     device = usable_device(request.device)
+    from tools.train.checkpoint import new_checkpoint
+
     zoo = Zoo.load()
     zoo.check_free(request.name, replace=request.replace)
-    checkpoint = _prepare(request)
+    checkpoint = new_checkpoint(request.out, resume=request.resume)
     training = _begin(request, chips_of, device, progress, say)
     if request.resume:
         training.resume(checkpoint)
@@ -131,35 +131,6 @@ def train_embedding(request: Request, chips_of: ChipReader, *, progress: Progres
             raise FrameloomError("stopped before the first epoch was done: there is nothing to keep") from None
         say(f"stopped; the best so far is kept, and --resume goes on from {checkpoint}")
     return _keep(request, zoo, training, say)
-
-
-def usable_device(wanted: Device) -> str:
-    """Return `cpu` or `cuda`.
-
-    Raises:
-        BackendUnavailable: PyTorch is not installed, or it sees no GPU that was asked for.
-    """
-    try:
-        import torch
-    except ImportError as error:
-        raise BackendUnavailable(f"training needs PyTorch ({error}): pip install 'frameloom[train]'") from error
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise BackendUnavailable("PyTorch sees no CUDA device here: leave out --device, or install its CUDA build")
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return wanted
-
-
-def _prepare(request: Request) -> Path:
-    """Make the output folder and return the checkpoint's path; an existing one is never overwritten unasked."""
-    checkpoint = request.out / CHECKPOINT
-    if checkpoint.exists() and not request.resume:
-        raise ConfigError(f"{checkpoint} exists: --resume goes on with it, another --out leaves it alone")
-    try:
-        request.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"the folder {request.out} cannot be made: {error.strerror}") from error
-    return checkpoint
 
 
 def _begin(

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from engines.engine import EngineOptions, open_engine
-from engines.errors import ModelError, ParityFailed
 from engines.spec import EncoderSpec, InputSpec, ModelSpec
-from engines.trust.reference import PlainFile
 from pipeline.arrays import Image
+from tools.train import onnx_file
 from tools.train.embedding_data import template
 from tools.train.embedding_loop import MEAN, STD, encode
 from tools.train.embedding_network import FaceNetwork
 from tools.train.embedding_scores import Scores
 
-OPSET = 17
 MAX_DIFFERENCE = 1e-3
 """Between the encodings of PyTorch and those of the file; of numbers up to 1. 2e-6 was measured."""
 COMPARED = 64
@@ -33,23 +28,9 @@ def export(network: FaceNetwork, size: int, path: Path) -> None:
     Raises:
         ModelError: the file cannot be written.
     """
+    names = ("face", "encoding")
     example = torch.zeros(2, 3, size, size)
-    try:
-        with warnings.catch_warnings():
-            # the newer exporter needs one more package (onnxscript) and writes no opset below 18
-            warnings.simplefilter("ignore", DeprecationWarning)
-            torch.onnx.export(
-                network,
-                (example,),
-                str(path),
-                opset_version=OPSET,
-                input_names=["face"],
-                output_names=["encoding"],
-                dynamic_axes={"face": {0: "N"}, "encoding": {0: "N"}},
-                dynamo=False,
-            )
-    except OSError as error:
-        raise ModelError(f"{path} cannot be written: {error.strerror}") from error
+    onnx_file.export(network, example, path, names=names, dynamic={name: {0: "N"} for name in names})
 
 
 def largest_difference(network: FaceNetwork, spec: ModelSpec, chips: Image) -> dict[str, float]:
@@ -63,19 +44,8 @@ def largest_difference(network: FaceNetwork, spec: ModelSpec, chips: Image) -> d
     Raises:
         ParityFailed: one is too large; do not use the file.
     """
-    wanted = encode(network, chips[:COMPARED])
-    engine = open_engine(spec, EngineOptions(backend="openvino", precision="fp32"))
-    try:
-        outputs = {"ONNX Runtime": PlainFile(spec).infer(chips[:COMPARED]), "OpenVINO": engine.infer(chips[:COMPARED])}
-    finally:
-        engine.close()
-    found = {name: float(np.abs(values["encoding"] - wanted).max()) for name, values in outputs.items()}
-    for name, difference in found.items():
-        if not difference <= MAX_DIFFERENCE:
-            raise ParityFailed(
-                f"{spec.path} is not what was trained: {name} differs by {difference:.2g}, allowed {MAX_DIFFERENCE:g}"
-            )
-    return found
+    compared = chips[:COMPARED]
+    return onnx_file.differences(spec, compared, encode(network, compared), MAX_DIFFERENCE)
 
 
 def input_spec(size: int) -> InputSpec:

@@ -8,13 +8,9 @@ number, a resumed training computes what an uninterrupted one would have.
 from __future__ import annotations
 
 import copy
-import io
 import math
-import os
-import pickle
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -26,7 +22,8 @@ from torch import Tensor
 
 from engines.errors import FrameloomError
 from pipeline.arrays import FloatArray, Image
-from pipeline.errors import ConfigError
+from tools.train import checkpoint
+from tools.train.device import memory_said
 from tools.train.embedding_data import Faces, batches
 from tools.train.embedding_network import FaceNetwork
 from tools.train.embedding_scores import Scores, score
@@ -40,8 +37,6 @@ SETTLED_ON = 256
 """Pictures that the statistics of batch normalisation are measured on after each epoch."""
 MAX_TESTED = 3000
 """Held-out pictures that are tested after each epoch: 4.5 million pairs take half a second."""
-UNREADABLE = (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError)
-"""What torch raises for a damaged checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -91,23 +86,25 @@ class Training:
         """The epoch whose network tells held-out people apart best; the first of equals."""
         return max(self.history, key=lambda epoch: epoch.rank)
 
-    def run(self, checkpoint: Path | None, report: Callable[[Epoch], None]) -> None:
+    def run(self, path: Path | None, report: Callable[[Epoch], None]) -> None:
         """Train until the last epoch, or until nothing has become better for a while.
 
         Args:
-            checkpoint: written after every epoch.
+            path: of the checkpoint, written after every epoch.
             report: called after every epoch, also with number 0.
 
         Raises:
             FrameloomError: the loss is no number any more, memory was not enough, or the checkpoint cannot be written.
         """
-        with memory_said(self._settings):
+        wanted = self._settings
+        batch = f"{wanted.people_per_batch} x {wanted.images_per_person} pictures of {wanted.size} x {wanted.size}"
+        with memory_said(batch, "--people-per-batch or --size"):
             if not self.history:
-                self._finish_epoch(0, 0.0, 0.0, time.monotonic(), checkpoint, report)
+                self._finish_epoch(0, 0.0, 0.0, time.monotonic(), path, report)
             while not self.is_over:
                 begun = time.monotonic()
                 loss, active = self._learn_epoch(self.history[-1].number + 1)
-                self._finish_epoch(self.history[-1].number + 1, loss, active, begun, checkpoint, report)
+                self._finish_epoch(self.history[-1].number + 1, loss, active, begun, path, report)
 
     @property
     def is_over(self) -> bool:
@@ -152,7 +149,7 @@ class Training:
         loss: float,
         active: float,
         begun: float,
-        checkpoint: Path | None,
+        path: Path | None,
         report: Callable[[Epoch], None],
     ) -> None:
         self._settle()
@@ -162,8 +159,8 @@ class Training:
         if not self.history or epoch.rank > self.best.rank:
             self._best = copy.deepcopy(self._network.state_dict())
         self.history.append(epoch)
-        if checkpoint is not None:
-            self._save(checkpoint)
+        if path is not None:
+            self._save(path)
         report(epoch)
 
     def test(self, network: FaceNetwork | None = None) -> Scores:
@@ -177,23 +174,13 @@ class Training:
 
     def _save(self, path: Path) -> None:
         state = {
-            "identity": self._identity(),
             "network": self._network.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "schedule": self._schedule.state_dict(),
             "history": [asdict(epoch) for epoch in self.history],
             "best": self._best,
         }
-        scratch = path.with_name(f"{path.name}.tmp")
-        try:
-            with scratch.open("wb") as file:
-                os.fchmod(file.fileno(), 0o600)  # it names people
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(path)
-        except OSError as error:
-            raise FrameloomError(f"the checkpoint {path} cannot be written: {error.strerror}") from error
+        checkpoint.save(path, self._identity(), state, private=True)  # it names people
 
     def resume(self, path: Path) -> None:
         """Go on where a checkpoint was written.
@@ -201,25 +188,15 @@ class Training:
         Raises:
             ConfigError: there is none, it is damaged, or it was made with other settings or pictures.
         """
+        state = checkpoint.load(path, self._device)
+        checkpoint.check_identity(path, state["identity"], self._identity(), quiet="people")
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"there is nothing to resume: {path}: {error.strerror}") from error
-        try:
-            state = torch.load(io.BytesIO(content), map_location=self._device, weights_only=True)
-            self._check_identity(path, state["identity"])
             self._network.load_state_dict(state["network"])
             self._optimiser.load_state_dict(state["optimiser"])
             self._schedule.load_state_dict(state["schedule"])
             self.history, self._best = [Epoch(**epoch) for epoch in state["history"]], state["best"]
-        except UNREADABLE as error:
-            raise ConfigError(f"{path} is damaged, or no checkpoint of a face encoder; leave out --resume") from error
-
-    def _check_identity(self, path: Path, made_with: Mapping[str, Any]) -> None:
-        for key, value in self._identity().items():
-            if made_with[key] != value:
-                shown = "" if key.endswith("people") else f": {made_with[key]}, now {value}"
-                raise ConfigError(f"{path} was made with other {key.replace('_', '-')}{shown}; leave out --resume")
+        except checkpoint.UNREADABLE as error:
+            raise checkpoint.damaged(path) from error
 
 
 def to_input(chips: Image) -> Tensor:
@@ -236,17 +213,3 @@ def encode(network: FaceNetwork, chips: Image) -> FloatArray:
     with torch.no_grad():
         encodings = torch.cat([network(to_input(part).to(device)).cpu() for part in parts])
     return cast(FloatArray, encodings.numpy())
-
-
-@contextmanager
-def memory_said(settings: TrainingSettings) -> Iterator[None]:
-    """Turn a lack of memory, in whichever way PyTorch puts it, into a sentence."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(word in str(error) for word in ("out of memory", "allocate")):
-            raise
-        batch = f"{settings.people_per_batch} x {settings.images_per_person} pictures of {settings.size}"
-        raise FrameloomError(
-            f"not enough memory for a batch of {batch} x {settings.size}: choose a smaller --people-per-batch or --size"
-        ) from error
