@@ -84,4 +84,4 @@ def _effect(settings: Settings) -> Stage | None:
         return None
     from pipeline.render.effect import Effect
 
-    return Effect(settings.segment)
+    return Effect(settings.segment, settings.render.theme)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.config.section import Section
-from pipeline.config.values import InputSize, Text, Texts
+from pipeline.config.values import InputSize, Text, Texts, wrong
+
+COLOUR = re.compile(r"#([0-9a-fA-F]{3}){1,2}", re.ASCII)
+"""#rgb or #rrggbb."""
 
 
 class SegmentSettings(Section):
@@ -44,6 +49,30 @@ class SegmentSettings(Section):
     background: Text = Field(
         default="#00b140", description="With replace-background: a colour such as #00b140, or path of an image."
     )
+
+    @field_validator("background")
+    @classmethod
+    def _is_a_colour_or_an_image(cls, value: str) -> str:
+        if COLOUR.fullmatch(value):
+            return value
+        if value.startswith("#"):
+            raise wrong("is no colour: write # and three or six digits 0..9, a..f, such as #00b140")
+        path = os.path.expanduser(value)
+        if not os.path.isfile(path):
+            what = "is a folder" if os.path.isdir(path) else "is neither a colour nor a file that is there"
+            raise wrong(f"{what}: write a colour such as #00b140, or the path of an image")
+        if not is_readable_image(path):
+            raise wrong("is no image that can be read: name one, or a colour such as #00b140")
+        return path
+
+
+def is_readable_image(path: str) -> bool:
+    """Whether a file is an image; OpenCV is loaded only where one is named."""
+    from pathlib import Path
+
+    from pipeline.capture.images import read_image
+
+    return read_image(Path(path)) is not None
 
 
 class StylizeSettings(Section):
