@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from tools.eval_curves import CONFIDENCES, best, f1, over_confidence
 from tools.figures import new_figure, save_figure
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
 
     from tools.coco import Scores
     from tools.eval_confusion import Confusion
+
+Counts = npt.NDArray[np.int64]
 
 ALL, MARK = "black", "tab:red"
 BEST, WORST = ("tab:green", "tab:olive", "tab:cyan"), ("tab:blue", "tab:purple", "tab:orange")
@@ -83,19 +88,48 @@ def plot_confusion(path: Path, title: str, confusion: Confusion) -> None:
         ConfigError: matplotlib is missing, or the file cannot be written.
     """
     shown = confusion.largest(MOST_CLASSES)
-    names = (*shown.names, "background")
+    axes = ("found (background: missed)", "there (background: nothing is there)")
+    _plot_matrix(path, title, (*shown.names, "background"), shown.counts, axes, shares=False)
+
+
+def plot_pixels(path: Path, title: str, confusion: Confusion) -> None:
+    """Draw the shares of each row: of the pixels that are labelled as a class, what they were found to be.
+
+    Raises:
+        ConfigError: matplotlib is missing, or the file cannot be written.
+    """
+    shown = confusion.largest(MOST_CLASSES)
+    names, counts = (*shown.names, "another"), shown.counts
+    there = counts.sum(axis=0) + counts.sum(axis=1) > 0
+    names = tuple(name for name, is_there in zip(names, there, strict=True) if is_there)
+    _plot_matrix(path, title, names, counts[there][:, there], ("found", "labelled"), shares=True)
+
+
+def _plot_matrix(
+    path: Path, title: str, names: Sequence[str], counts: Counts, words: tuple[str, str], *, shares: bool
+) -> None:
+    """Draw a matrix in the colours of the shares of its rows, with counts or shares (percent) in the cells.
+
+    Args:
+        path: of the PNG.
+        title: above.
+        names: of rows and columns.
+        counts: (K, K).
+        words: below the columns, and beside the rows.
+        shares: what is written in the cells.
+    """
     side = CELL_INCHES * len(names)
     figure = new_figure(max(5.5, side + MARGIN_INCHES), max(4.5, side + MARGIN_INCHES - 0.5), title)
     axes = figure.add_subplot()
-    share = shown.counts / np.maximum(shown.counts.sum(axis=1, keepdims=True), 1)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for row, column in zip(*np.nonzero(shown.counts), strict=True):
+    for row, column in zip(*np.nonzero(counts), strict=True):
         colour = "white" if share[row, column] > 0.5 else "black"
-        text = str(shown.counts[row, column])
+        text = f"{100 * share[row, column]:.0f}" if shares else str(counts[row, column])
         axes.text(float(column), float(row), text, ha="center", va="center", color=colour, fontsize=7)
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.set_xlabel("found (background: missed)")
-    axes.set_ylabel("there (background: nothing is there)")
-    figure.colorbar(picture, ax=axes, shrink=0.6, label="share of the row")
+    axes.set_xlabel(words[0])
+    axes.set_ylabel(words[1])
+    figure.colorbar(picture, ax=axes, shrink=0.6, label="share of the row" + (", % in the cells" if shares else ""))
     save_figure(figure, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -14,19 +13,18 @@ from pipeline.arrays import Image
 from pipeline.capture.images import read_image
 from pipeline.errors import ConfigError
 from pipeline.render.canvas import BGRCanvas, Canvas, Colour
-from pipeline.render.text import Typeface
 from pipeline.render.theme import VIVID
 from tools.eval_confusion import Picture
 from tools.labels.labelled_set import Record
+from tools.sheets import CAPTION, PAPER, TEXT, save_sheet, typeface, write_line
 
 COLUMNS = 3
-TILE_WIDTH, TILE_HEIGHT, CAPTION = 480, 360, 24
+TILE_WIDTH, TILE_HEIGHT = 480, 360
 """Pixels."""
 LABELLED: Colour = (60, 200, 60)
 FOUND: Colour = (50, 50, 240)
-PAPER = 245
-TEXT, BAR = 12, 4
-"""Pixels: of letters, and of the colour at their left."""
+BAR = 4
+"""Pixels of the colour at the left of letters."""
 LEGEND = "green: labelled, red: found; thin: right; thick and named: missed (green) or false (red)"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -63,31 +61,14 @@ def draw_sheet(path: Path, pictures: Sequence[Picture], folder: Path, names: Map
     rows = math.ceil(len(pictures) / columns)
     size = (CAPTION + rows * (TILE_HEIGHT + CAPTION), columns * TILE_WIDTH, 3)
     sheet = np.full(size, PAPER, np.uint8)
-    _write(sheet, 0, 0, LEGEND if pictures else "no picture has an error")
+    write_line(sheet, 0, 0, LEGEND if pictures else "no picture has an error")
     for number, picture in enumerate(pictures):
         top, left = CAPTION + number // columns * (TILE_HEIGHT + CAPTION), number % columns * TILE_WIDTH
         tile = _tile(picture, folder, names)
         sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
         caption = f"{Path(picture.image['file_name']).name}: {picture.missed} missed, {picture.false} false"
-        _write(sheet, left, top + TILE_HEIGHT, caption)
-    try:
-        written = cv2.imwrite(str(path), sheet)
-    except cv2.error as error:
-        raise ConfigError(f"--worst {path} cannot be written: {error.err}") from error
-    if not written:
-        raise ConfigError(f"--worst {path} cannot be written")
-
-
-@lru_cache(maxsize=1)
-def _typeface() -> Typeface:
-    return Typeface()
-
-
-def _write(sheet: Image, left: int, top: int, text: str) -> None:
-    """Write a line in black."""
-    written = _typeface().patch(text, TEXT)[:CAPTION]
-    place = sheet[top : top + written.shape[0], left + 4 : left + 4 + written.shape[1]]
-    np.minimum(place, 255 - written[:, : place.shape[1], None], out=place)
+        write_line(sheet, left, top + TILE_HEIGHT, caption)
+    save_sheet("--worst", path, sheet)
 
 
 def _tile(picture: Picture, folder: Path, names: Mapping[int, str]) -> Image:
@@ -114,7 +95,7 @@ def _draw(canvas: Canvas, record: Record, scale: float, colour: Colour, label: s
     canvas.rectangle(corner, opposite, colour, 1 if label is None else 2)
     if label is None:
         return
-    text = _typeface().patch(label, TEXT, canvas.grey(VIVID.paper), canvas.grey(VIVID.ink))
+    text = typeface().patch(label, TEXT, canvas.grey(VIVID.paper), canvas.grey(VIVID.ink))
     patch = text.shape[0]
     # a missed object is named at its upper edge, a false box at its lower one: they often lie on each other
     y = max(0, corner[1] - patch) if colour == LABELLED else opposite[1] + 1 - patch

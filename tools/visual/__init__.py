@@ -1,0 +1,1 @@
+"""What the units of a network see: its layers, their receptive fields, and the patches that excite them most."""
