@@ -61,9 +61,10 @@ def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: P
         sources = in_step(sources)
     try:
         detectors = _detection(settings, sources, progress)
-        faces = face_stages(settings, [source.info for source in sources], progress)
-        follow = following_stages(settings, [source.info for source in sources], faces)
-        look = look_stages(settings, progress)
+        infos = [source.info for source in sources]
+        faces = face_stages(settings, infos, progress)
+        follow = following_stages(settings, infos, faces)
+        look = look_stages(settings, infos, progress)
         stages = _named_apart(
             [
                 *detectors,
@@ -80,7 +81,7 @@ def assemble(settings: Settings, extra_stages: Sequence[Stage] = (), progress: P
         runner: Runner
         sinks = make_sinks(settings, lambda: runner)
         for sink in sinks:
-            sink.check([source.info for source in sources])
+            sink.check(infos)
         max_age_ms = settings.latency.max_age_ms
         runner = Runner(
             sources,

@@ -34,3 +34,8 @@ def suited(engine: EngineOptions, sources: Sequence[SourceInfo]) -> EngineOption
     if engine.requests is not None or not all(source.live for source in sources):
         return engine
     return replace(engine, requests=min(len(sources), engine.threads or os.cpu_count() or 1))
+
+
+def known_sizes(sources: Sequence[SourceInfo]) -> list[tuple[int, int]]:
+    """Return height and width of the frames of each source that says so beforehand."""
+    return [(source.height, source.width) for source in sources if source.height and source.width]

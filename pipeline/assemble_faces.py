@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engines.zoo import Zoo
-from pipeline.assemble_engine import engine_options, suited
+from pipeline.assemble_engine import engine_options, known_sizes, suited
 from pipeline.config.find_settings import FacesSettings
 from pipeline.config.settings import Settings
 from pipeline.errors import ConfigError, GalleryError
@@ -140,7 +140,7 @@ def face_stages(settings: Settings, sources: Sequence[SourceInfo], progress: Pro
             confidence=faces.confidence,
             doubtful=DOUBTFUL if hides_faces(settings) else None,
         ),
-        sizes=[(each.height, each.width) for each in sources if each.height and each.width],
+        sizes=known_sizes(sources),
         inside_persons=faces.inside_persons,
         bypass=bypass,
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.assemble_engine import engine_options
+from pipeline.assemble_engine import engine_options, known_sizes
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from engines.download import Progress
+    from pipeline.capture.source import SourceInfo
     from pipeline.config.settings import Settings
     from pipeline.infer.segment import Segment
     from pipeline.infer.stylize import Stylize
@@ -45,14 +47,19 @@ def segments(settings: Settings) -> bool:
     return settings.segment.enabled or (settings.segment.enabled is None and needs)
 
 
-def look_stages(settings: Settings, progress: Progress | None = None) -> Look:
+def look_stages(settings: Settings, sources: Sequence[SourceInfo], progress: Progress | None = None) -> Look:
     """Return the stages that the settings ask for.
+
+    Args:
+        settings: of the run.
+        sources: opened.
+        progress: called while a model is downloaded.
 
     Raises:
         ConfigError: a class that a model has not, or a background that cannot be.
         ModelError: a model is nowhere, damaged, or for something else.
     """
-    return Look(_segment(settings, progress), _stylize(settings, progress), _effect(settings))
+    return Look(_segment(settings, progress), _stylize(settings, sources, progress), _effect(settings))
 
 
 def _segment(settings: Settings, progress: Progress | None) -> Segment | None:
@@ -67,7 +74,7 @@ def _segment(settings: Settings, progress: Progress | None) -> Segment | None:
     return Segment(spec, engine, wanted, bypass=settings.detect.on_overload == "bypass")
 
 
-def _stylize(settings: Settings, progress: Progress | None) -> Stylize | None:
+def _stylize(settings: Settings, sources: Sequence[SourceInfo], progress: Progress | None) -> Stylize | None:
     if not settings.stylize.enabled:
         return None
     from pipeline.infer.picture_stylizer import find_stylizer
@@ -75,7 +82,7 @@ def _stylize(settings: Settings, progress: Progress | None) -> Stylize | None:
 
     spec = find_stylizer(settings.stylize.model, progress)
     bypass = settings.detect.on_overload == "bypass"
-    return Stylize(spec, engine_options(settings.engine), settings.stylize, bypass=bypass)
+    return Stylize(spec, engine_options(settings.engine), settings.stylize, sizes=known_sizes(sources), bypass=bypass)
 
 
 def _effect(settings: Settings) -> Stage | None:

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from pipeline.config.section import Section
-from pipeline.config.values import InputSize, Text, Texts, wrong
+from pipeline.config.values import AnyInputSize, Text, Texts, wrong
 
 COLOUR = re.compile(r"#([0-9a-fA-F]{3}){1,2}", re.ASCII)
 """#rgb or #rrggbb."""
@@ -22,7 +22,7 @@ class SegmentSettings(Section):
     switch = "enabled"
     enabled: bool | None = Field(default=None, description="Segment pictures (null: where stylize.where needs it).")
     model: Text = Field(default="selfie-landscape", description="Name of a known model, or path of a model file.")
-    input_size: InputSize | None = Field(
+    input_size: AnyInputSize | None = Field(
         default=None, description="Side or [height, width] of the model's input, pixels (null: the model's own)."
     )
     classes: Texts = Field(

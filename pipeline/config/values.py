@@ -176,6 +176,14 @@ InputSize = Annotated[
 ]
 """Height and width in pixels; one number stands for both."""
 
+_AnySide = Annotated[int, Field(ge=32, le=4096)]
+AnyInputSize = Annotated[
+    tuple[_AnySide, _AnySide],
+    Field(strict=False),
+    BeforeValidator(_sides, json_schema_input_type=_AnySide | tuple[_AnySide, _AnySide]),
+]
+"""The same, for models that halve their input in other steps."""
+
 TILE_SIDE, LARGEST_TILE_SIDE, MOST_TILES = 32, 8192, 256
 Tiles = Annotated[
     Literal["auto"] | int | tuple[int, int],

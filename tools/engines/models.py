@@ -1,7 +1,7 @@
 """Which models a configuration runs, and at which input size: what `frameloom engines` builds and compares.
 
-A plan is for one input size. Detectors have theirs from the configuration or from the file; a face finder's follows
-the frames, which nobody has seen yet, so it is built for the usual ones, of 16:9.
+A plan is for one input size. Detectors and segmentation models have theirs from the configuration or from the file; a
+face finder's and a style network's follow the frames, which nobody has seen yet, so it is built for the usual ones, of 16:9.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from pipeline.assemble_faces import (
     looks_for_faces,
     recognises,
 )
+from pipeline.assemble_look import segments
 from pipeline.errors import ConfigError
 from pipeline.infer import face_finder, recognition
 from pipeline.infer.decisions import judge_of
 from pipeline.infer.face_points import as_fed
+from pipeline.infer.picture_segmenter import find_segmenter
+from pipeline.infer.picture_stylizer import find_stylizer, size_for
 from pipeline.infer.sized_engines import declared_size
 from pipeline.postprocess import heads
 from tools.engines.options import refuse_uneven
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
     from pipeline.config.settings import Settings
 
 USUAL_FRAME = (1080, 1920)
-"""Height and width of the frames that a face finder is built for."""
+"""Height and width of the frames that face finders and style networks are built for."""
 FIND_BOXES = ("detect", "face-detect")
 """Tasks."""
 
@@ -96,12 +99,22 @@ def configured(settings: Settings) -> Iterator[Wanted]:
         ModelError: one is nowhere, damaged, or for another task.
         GalleryError: there is no gallery, or it is another encoder's.
     """
-    if not settings.detect.enabled and not looks_for_faces(settings):
-        raise ConfigError("this configuration runs no model: detect.enabled and faces.enabled are off")
+    runs = settings.detect.enabled, looks_for_faces(settings), segments(settings), settings.stylize.enabled
+    if not any(runs):
+        raise ConfigError("this configuration runs no model: detect, faces, segment and stylize are off")
     if settings.detect.enabled:
         yield from _of_detection(settings)
     if looks_for_faces(settings):
         yield from _of_faces(settings)
+    if segments(settings):
+        wanted = settings.segment
+        with download_progress(wanted.model) as progress:
+            spec = find_segmenter(wanted.model, wanted.input_size, progress)
+        yield _wanted(spec, engine_options(settings.engine, wanted.input_size))
+    if settings.stylize.enabled:
+        with download_progress(settings.stylize.model) as progress:
+            style = find_stylizer(settings.stylize.model, progress)
+        yield _wanted(style, replace(engine_options(settings.engine), input_size=_usual_size(style, settings)))
 
 
 def _of_detection(settings: Settings) -> Iterator[Wanted]:
@@ -182,6 +195,8 @@ def _recognised(spec: ModelSpec, size: Size | None) -> tuple[ModelSpec, str]:
 
 def _usual_size(spec: ModelSpec, settings: Settings) -> Size | None:
     """Return the input's height and width for `USUAL_FRAME` where it follows the frame; None: the model's own."""
+    if spec.task == "stylize":
+        return declared_size(spec) or size_for(*USUAL_FRAME, settings.stylize.short_side, spec.input.multiple)
     if spec.task != "face-detect":
         return None
     return face_finder.size_for(*USUAL_FRAME, settings.faces.short_side, spec.input.multiple)
