@@ -27,19 +27,31 @@ app.command()(inspect)
 
 
 @app.command("list")
-def list_models(json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False) -> None:
+def list_models(
+    task: Annotated[str | None, typer.Option(metavar="TASK", help="Only those for it, such as stylize.")] = None,
+    names: Annotated[bool, typer.Option("--names", help="Print names only, one a line.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
     """List every model and demo clip, its licence, and where it is."""
     zoo = Zoo.load()
+    entries = [entry for entry in zoo if task in (None, entry.task)]
+    if not entries:
+        tasks = ", ".join(dict.fromkeys(entry.task for entry in zoo))
+        raise typer.BadParameter(f"no model is for {task!r}: choose one of {tasks}", param_hint="--task")
     if json:
-        Console().print_json(data=[_as_json(zoo, entry) for entry in zoo])
+        Console().print_json(data=[entry.name if names else _as_json(zoo, entry) for entry in entries])
+        return
+    if names:
+        for entry in entries:
+            say(entry.name)
         return
     table = Table(box=None, pad_edge=False)
-    table.add_column("name", no_wrap=True, min_width=max(map(len, zoo.names())))
+    table.add_column("name", no_wrap=True, min_width=max(len(entry.name) for entry in entries))
     table.add_column("task", overflow="fold")
     table.add_column("size", justify="right", no_wrap=True)
     for heading in ("licence", "commercial", "where"):
         table.add_column(heading, overflow="fold")
-    for entry in zoo:
+    for entry in entries:
         commercial = _commercial(entry)
         table.add_row(entry.name, entry.task, _size(entry), entry.licence, commercial, _where(zoo, entry))
     Console(highlight=False).print(table)
@@ -130,6 +142,8 @@ def _where(zoo: Zoo, entry: Entry) -> str:
         path = zoo.locate(entry.name)
     except ChecksumMismatch:
         return "cached file is WRONG"
+    if entry.shipped is not None:
+        return "comes with Frameloom"
     if path is not None:
         return "cached" if path == zoo.cached_path(entry.name) else "mirror"
     kinds = ["url" if isinstance(source, Address) else "package" for source in entry.sources]

@@ -1,4 +1,4 @@
-"""From the settings to the stages of segmentation and stylization, where they stand, and what the ladder does to them."""
+"""From the settings to the stages of segmentation and stylization, and what the ladder does to them."""
 
 from __future__ import annotations
 
@@ -142,11 +142,12 @@ def test_the_ladder_has_only_steps_that_make_a_difference(models: dict[str, str]
     governor = runner._wiring._governor
     assert governor is not None
     assert [rung.name for rung in governor._rungs] == ["stylize", "segment"]
-    governor._apply(frozenset({"stylize"}))
-    assert stylize.is_off
-    governor._apply(frozenset({"stylize", "segment"}))
-    assert segment.every == SEGMENT_EVERY
-    governor._apply(frozenset())
-    assert not stylize.is_off
-    assert segment.every == 1
+
+    def after(*rungs: str) -> tuple[bool, int]:
+        governor._apply(frozenset(rungs))
+        return stylize.is_off, segment.every
+
+    assert after("stylize") == (True, 1)
+    assert after("stylize", "segment") == (True, SEGMENT_EVERY)
+    assert after() == (False, 1)
     assert assemble(settings(latency=latency))._wiring._governor is None

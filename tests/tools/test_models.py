@@ -48,6 +48,24 @@ def test_list_never_cuts_a_name(columns: int) -> None:
     assert "…" not in result.stdout or columns < 80
 
 
+def test_list_of_a_task_and_names_only() -> None:
+    of_task = [entry.name for entry in Zoo.load() if entry.task == "face-detect"]
+    assert run("list", "--names").stdout.split("\n") == [*NAMES, ""]
+    assert run("list", "--task", "face-detect", "--names").stdout.split("\n") == [*of_task, ""]
+    assert [each["task"] for each in json.loads(run("list", "--task", "face-detect", "--json").stdout)] == (
+        ["face-detect"] * len(of_task)
+    )
+    assert json.loads(run("list", "--task", "face-detect", "--names", "--json").stdout) == of_task
+    table = run("list", "--task", "face-detect").stdout
+    assert [name for name in NAMES if f"\n{name} " in table] == of_task
+
+
+def test_list_of_a_task_that_no_model_is_for_names_those_there_are() -> None:
+    result = run("list", "--task", "cook", columns=200)
+    assert result.exit_code == 2
+    assert "no model is for 'cook': choose one of detect, face-detect" in result.output
+
+
 def test_list_as_json_is_json_with_a_place_for_every_model() -> None:
     listed = json.loads(run("list", "--json").stdout)
     assert [each["name"] for each in listed] == NAMES
