@@ -42,6 +42,9 @@ class Vgg16(nn.Module):
         ModelError: the weights have other shapes.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, weights: Sequence[tuple[Tensor, Tensor]], *, from_caffe: bool, pooling: str = "max") -> None:
         super().__init__()
         self.convolutions = nn.ModuleList()
@@ -56,14 +59,13 @@ class Vgg16(nn.Module):
             self.convolutions.append(layer)
         self.requires_grad_(False)
         self._pool = nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2)
+        mean, std = [255 * x for x in TORCH_MEAN_RGB], [255 * x for x in TORCH_STD_RGB]
         if from_caffe:
-            mean, std = CAFFE_MEAN_BGR[::-1], (1.0, 1.0, 1.0)
-        else:
-            mean, std = tuple(255 * x for x in TORCH_MEAN_RGB), tuple(255 * x for x in TORCH_STD_RGB)
+            mean, std = list(CAFFE_MEAN_BGR[::-1]), [1.0, 1.0, 1.0]
         self._flips = from_caffe
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, rgb: Tensor, layers: Sequence[str]) -> Features:
         """Return the features of (N, 3, H, W) RGB 0..255 after the named layers' ReLU, computed no further than needed.

@@ -1,0 +1,1 @@
+"""One picture in the style of a painting, by optimisation: `frameloom style`."""
