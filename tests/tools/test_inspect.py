@@ -414,3 +414,50 @@ def test_a_changed_statement_changes_what_is_found(best: Path) -> None:
 def test_a_described_input_is_said_as_it_is_used_also_where_it_is_the_usual_one(best: Path) -> None:
     run(best, "--std", "1", "--save-spec")
     assert assumption(asked(best), "pixels") == ("0..255 as they are", "as stated")
+
+
+# ---- models that segment and stylize
+
+
+def test_a_tflite_file_that_segments_is_described(shared: Path, tmp_path: Path) -> None:
+    """A byte more than the file in the list of models, so that nobody describes it."""
+    known = shared / "models" / "seg" / "lite-model_deeplabv3_1_metadata_2.tflite"
+    (path := tmp_path / "deeplab.tflite").write_bytes(known.read_bytes() + b"\0")
+    answer = asked(path)
+    assert (answer["task"], answer["head"], answer["size"]) == ("segment", "classes", [257, 257])
+    assert answer["labels"][15] == "person"
+    assert answer["head_options"]["scores"] == "logits"
+    assert answer["input"]["std"] == [127.5] * 3
+    assert assumption(answer, "pixels")[1].startswith("usual, nothing in the file says it: --colour, --mean")
+    text = run(path, "--task", "segment", "--mean", "0", "--std", "255", "--labels", ",".join("abcdefghijklmnopqrstu"))
+    assert "21 names (a, b, c, d, ...) (as stated)" in text
+    assert "pixels            0..1 (divided by 255) (as stated)" in text
+
+
+def test_a_style_network_is_described_at_any_size(shared: Path) -> None:
+    candy = shared / "models" / "style" / "tnet_candy.onnx"
+    answer = asked(candy, "--input-size", "72x100")
+    assert (answer["task"], answer["size"], answer["as_run"]) == ("stylize", [72, 100], {"out": [1, 3, 72, 100]})
+    assert assumption(answer, "gives")[0].startswith("pictures of 100x72, values ")
+    with pytest.raises(UnknownHead, match=r"the model is no detector that can be read: .*a style network"):
+        run(candy, "--task", "detect", "--input-size", "64x96")
+
+
+def test_a_model_of_another_task_is_not_described_as_one(best: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UnknownHead, match=r"is no style network: .* 64x64 here, and this one gives output0 \[1, 7, 84\]"
+    ):
+        run(best, "--task", "stylize")
+    with pytest.raises(UnknownHead, match="gives no map of classes that can be read"):
+        run(best, "--task", "segment")
+    with pytest.raises(UnknownHead, match="no detector"):
+        run(classifier(tmp_path / "classes.onnx"))
+
+
+def test_what_segments_is_written_down_and_read_again(shared: Path, tmp_path: Path) -> None:
+    known = shared / "models" / "seg" / "lite-model_deeplabv3_1_metadata_2.tflite"
+    (path := tmp_path / "deeplab.tflite").write_bytes(known.read_bytes() + b"\0")
+    run(path, "--save-spec", "--task", "segment")
+    spec = Zoo.load().spec(path, task="segment")
+    assert (spec.head, len(spec.labels), spec.input.std) == ("classes", 21, (127.5, 127.5, 127.5))
+    assert "by deeplab.yaml beside it (segment)" in run(path)

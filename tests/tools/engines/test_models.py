@@ -166,6 +166,16 @@ def test_an_input_size_that_no_model_takes_is_refused(text: str, words: str) -> 
         input_size_of(text)
 
 
+def test_only_models_that_find_boxes_take_steps_of_32(shared: Path) -> None:
+    assert input_size_of("360x640", any_step=True) == (360, 640)
+    with pytest.raises(ConfigError, match="--input-size 30"):
+        input_size_of("30x8192", any_step=True)
+    (style,) = named([str(shared / "models" / "style" / "tnet_candy.onnx")], settings(), (360, 640))
+    assert style.options.input_size == (360, 640)
+    with pytest.raises(ConfigError, match=r"--input-size 360x640: models that find boxes .* the nearest is 352x640"):
+        list(named(["centerface"], settings(), (360, 640)))
+
+
 def test_options_win_over_the_configuration_and_their_names_are_in_the_message(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("engine: {backend: openvino, precision: bf16, batch: 2}\ndetect: {model: yolox-s}\n")
