@@ -164,6 +164,15 @@ def measure_parts(spec: ModelSpec, settings: Settings, pictures: Sequence[Pictur
         settings: of segmentation and engine.
         pictures: that are segmented, more than `WARM_UP`.
     """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        return _parts(spec, settings, pictures)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _parts(spec: ModelSpec, settings: Settings, pictures: Sequence[Picture]) -> list[Cost]:
     options = engine_options(settings.engine, settings.segment.input_size)
     costs = _of_model(spec, options, pictures)
     maps: list[SegmentationMap | None] = []

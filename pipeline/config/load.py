@@ -71,11 +71,13 @@ def load_settings(path: Path | None = None, overrides: Sequence[Override] = ()) 
 
 
 def parse_set(text: str) -> Override:
-    """The `KEY=VALUE` of `--set`; the value is read as YAML. Raises `ConfigError`."""
+    """The `KEY=VALUE` of `--set`; the value is read as YAML, but a colour (#0b4) is text. Raises `ConfigError`."""
     key, equals, value = text.partition("=")
     origin = Origin(f"--set {option_shown(text)}")
     if not equals or not key.strip():
         raise _refusal(origin, "write KEY=VALUE, such as detect.confidence=0.4")
+    if value.startswith("#"):
+        return Override(key.strip(), value, origin.name)
     try:
         document = read_yaml(value, origin.name)
     except BadYaml as bad:

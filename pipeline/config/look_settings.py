@@ -50,6 +50,13 @@ class SegmentSettings(Section):
         default="#00b140", description="With replace-background: a colour such as #00b140, or path of an image."
     )
 
+    @field_validator("background", mode="before")
+    @classmethod
+    def _is_no_comment(cls, value: object) -> object:
+        if value is None:
+            raise wrong('is no colour: # begins a comment in YAML, so write a colour in quotes, such as "#00b140"')
+        return value
+
     @field_validator("background")
     @classmethod
     def _is_a_colour_or_an_image(cls, value: str) -> str:

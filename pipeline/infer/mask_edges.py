@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from pipeline.arrays import FloatArray, Image
-from pipeline.postprocess.flow import resized_luma
+from pipeline.shrink import shrunk
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -95,9 +95,7 @@ class Upscaler:
         self._edges, self._radius, self._smoothness = edges, radius, smoothness
         self._room: tuple[FloatArray, ...] = ()
 
-    def __call__(
-        self, soft: SoftMap, picture: Picture, foreground: Collection[int], guide: Image | None = None
-    ) -> tuple[Image, Image]:
+    def __call__(self, soft: SoftMap, picture: Picture, foreground: Collection[int]) -> tuple[Image, Image]:
         """Return (H, W) uint8 with the numbers of the classes, and alpha: 128 and more where the class is foreground.
 
         Alpha is what the likeliest class of the foreground has of the sum of it and the likeliest of the others.
@@ -106,26 +104,24 @@ class Upscaler:
             soft: the map.
             picture: whose size and edges the result gets.
             foreground: the numbers of its classes.
-            guide: the picture's luma in the size of the map, where it is at hand.
         """
         size = (picture.height, picture.width)
         is_foreground = [each in foreground for each in soft.ids]
         if len(soft.ids) == 1:
             return np.full(size, soft.ids[0], np.uint8), np.full(size, 255 * is_foreground[0], np.uint8)
         of_two = len(soft.ids) == 2
-        planes = self._planes(soft.values[:1] if of_two else soft.values, picture, guide)
+        planes = self._planes(soft.values[:1] if of_two else soft.values, picture)
         if of_two:
             return _of_two(planes[0], soft.ids, is_foreground)
         return _of_many(planes, soft.ids, is_foreground)
 
-    def _planes(self, values: FloatArray, picture: Picture, guide: Image | None) -> list[Image]:
+    def _planes(self, values: FloatArray, picture: Picture) -> list[Image]:
         """Return each plane in the size of the picture, 0..255."""
         size = (picture.height, picture.width)
         if not self._edges or values.shape[1:] == size:
             return [_as_bytes(_enlarged(each, size)) for each in values]
         luma = luma_of(picture)
-        if guide is None:
-            guide = resized_luma(luma, (values.shape[1], values.shape[2]))
+        guide = shrunk(luma, (values.shape[1], values.shape[2]))
         a, b = guided(guide, values, self._radius, self._smoothness)
         a *= 255
         b *= 255

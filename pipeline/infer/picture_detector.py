@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from engines.engine import Engine, Outputs, Pending, shapes_of
 from pipeline.boxes import clip_boxes
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections
+from pipeline.infer.class_names import number_of
 from pipeline.infer.letterbox import Letterbox, Letterboxes
 from pipeline.infer.masks import masks_in_frame
 from pipeline.postprocess import heads
@@ -169,16 +169,12 @@ def class_ids(names: Sequence[str], spec: ModelSpec) -> list[int] | None:
     labels = spec.labels
     if not names:
         return None
+    if labels:
+        return [number_of(name, labels, "detect.classes") for name in names]
     for name in names:
-        if not labels and name.isdecimal():
-            continue
-        if not labels:
+        if not name.isdecimal():
             raise ConfigError(
                 f"detect.classes: the model has no names for its classes, so none is {name!r}: say their numbers, or "
                 f"name them with `frameloom models inspect {spec.path} --labels names.txt --save-spec`"
             )
-        if name not in labels:
-            near = difflib.get_close_matches(name, labels, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it knows: {', '.join(labels)}"
-            raise ConfigError(f"detect.classes: the model has no class {name!r}; {hint}")
-    return [labels.index(name) if labels else int(name) for name in names]
+    return [int(name) for name in names]

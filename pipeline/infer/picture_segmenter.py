@@ -9,7 +9,6 @@ that is said. An entry file beside the model (see `engines.own_models`) says it 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,13 +23,13 @@ from engines.names_file import names_beside
 from engines.spec import InputSpec
 from engines.trust.pictures import cut_for
 from engines.zoo import Zoo
-from pipeline.errors import ConfigError
+from pipeline.infer.class_names import number_of
 from pipeline.infer.letterbox import Letterbox, Letterboxes
 from pipeline.infer.mask_edges import Upscaler, radius_for
 from pipeline.infer.probe import PICTURES, Probe
 from pipeline.infer.requests import Request
 from pipeline.postprocess.segment_heads import Broken, SegmentHead, head_of
-from pipeline.postprocess.soft_map import SoftMap
+from pipeline.postprocess.soft_map import SoftMap, of_two
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -196,13 +195,8 @@ def foreground_of(names: Sequence[str], labels: Sequence[str]) -> frozenset[int]
     Raises:
         ConfigError: the model has no such class.
     """
-    for name in names:
-        if name not in labels:
-            near = difflib.get_close_matches(name, labels, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it knows: {', '.join(labels)}"
-            raise ConfigError(f"segment.classes: the model has no class {name!r}; {hint}")
     if names:
-        return frozenset(labels.index(name) for name in names)
+        return frozenset(number_of(name, labels, "segment.classes") for name in names)
     nothing = {number for number, label in enumerate(labels) if label.strip("_ ").lower() in NOTHING}
     if labels and labels[0] == "class 0":
         nothing.add(0)
@@ -314,10 +308,8 @@ class PictureSegmenter:
 
 def _at_odds(soft: SoftMap, odds: float) -> SoftMap:
     """Move probabilities of two classes so that the threshold, given as odds of the first, comes to be a half."""
-    values = np.empty_like(soft.values)
-    np.divide(soft.values[0], soft.values[0] + odds * soft.values[1], out=values[0])
-    np.subtract(1, values[0], out=values[1])
-    return SoftMap(soft.ids, values)
+    first, second = soft.values
+    return of_two(soft.ids, np.asarray(first / (first + odds * second), np.float32))
 
 
 def _without(soft: SoftMap, classes: int) -> SoftMap:

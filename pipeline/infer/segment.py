@@ -92,6 +92,8 @@ class Segment(AsyncStage[Looked]):
         if every > 1 or self.bypass or self._settings.smooth_s > 0:
             step = self._steps.setdefault(source, Steps()).to(frame.picture, frame.pts)
             self._taken[source, frame.index] = step
+        else:
+            self._steps.pop(source, None)  # a step must not begin at a picture before the last
         is_due = step is None or source in self._without or self._since[source] + 1 >= every
         self._since[source] = 0 if is_due else self._since[source] + 1
         return is_due

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engines.errors import UnknownHead
-from pipeline.postprocess.soft_map import SoftMap
+from pipeline.postprocess.soft_map import SoftMap, of_two
 
 if TYPE_CHECKING:
     from engines.engine import Outputs
@@ -253,10 +253,7 @@ def _of_two(planes: FloatArray, kind: ScoreKind) -> FloatArray:
 
 
 def _pair(foreground: FloatArray) -> SoftMap:
-    values = np.empty((2, *foreground.shape), np.float32)
-    values[0] = foreground
-    np.subtract(1, foreground, out=values[1])
-    return SoftMap((FOREGROUND, BACKGROUND), values)
+    return of_two((FOREGROUND, BACKGROUND), foreground)
 
 
 def _of_many(planes: FloatArray, kind: ScoreKind) -> SoftMap:

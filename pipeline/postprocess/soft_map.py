@@ -36,6 +36,19 @@ class SoftMap:
         return np.stack([self.values[places[each]] if each in places else nothing for each in ids])
 
 
+def of_two(ids: tuple[int, ...], first: FloatArray) -> SoftMap:
+    """Return a map of two classes.
+
+    Args:
+        ids: their numbers.
+        first: (h, w), the probabilities of the first.
+    """
+    values = np.empty((2, *first.shape), np.float32)
+    values[0] = first
+    np.subtract(1, first, out=values[1])
+    return SoftMap(ids, values)
+
+
 def blend(first: SoftMap, second: SoftMap, part: FloatArray | float) -> SoftMap:
     """Return `part` of the second and the rest of the first, of all classes that are in either.
 
@@ -45,8 +58,9 @@ def blend(first: SoftMap, second: SoftMap, part: FloatArray | float) -> SoftMap:
         part: 0..1, one number, or (h, w) for each pixel.
     """
     ids = first.ids + tuple(each for each in second.ids if each not in first.ids)
-    of_first = first.of(ids)
-    mixed = second.of(ids) - of_first
+    needed = ids[:1] if len(ids) == 2 else ids
+    of_first = first.of(needed)
+    mixed = second.of(needed) - of_first
     mixed *= part
     mixed += of_first
-    return SoftMap(ids, mixed)
+    return of_two(ids, mixed[0]) if len(ids) == 2 else SoftMap(ids, mixed)

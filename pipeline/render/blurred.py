@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.arrays import FloatArray, Image
 from pipeline.picture import Picture
 from pipeline.render.compose import pixels_of, split, with_pixels
+from pipeline.shrink import shrunk
 
 FINE = 2.5
 """Pixels of the small copy that the radius has at least: below, one sees its pixels when it is made large again."""
@@ -41,9 +42,9 @@ def blurred(picture: Picture, alpha: Image, radius: float) -> Picture:
     factor = SMALLEST
     while radius / (2 * factor) >= FINE:
         factor *= 2
-    size = -(-picture.width // factor), -(-picture.height // factor)
+    size = -(-picture.height // factor), -(-picture.width // factor)
     small = _small(picture, size)
-    weights = background_weights(np.asarray(_shrunk(alpha, size), np.uint8))
+    weights = background_weights(shrunk(alpha, size))
     # one channel more: the weights
     weighted = cv2.merge([*(cv2.multiply(each, weights, dtype=cv2.CV_32F) for each in small), weights])
     wide = cv2.GaussianBlur(weighted, (0, 0), radius / factor, borderType=cv2.BORDER_CONSTANT)
@@ -63,20 +64,9 @@ def background_weights(alpha: Image) -> FloatArray:
 def _small(picture: Picture, size: tuple[int, int]) -> list[Image]:
     """Return the three channels of a picture, each as a small copy."""
     if picture.planes is None:
-        return [np.asarray(each, np.uint8) for each in cv2.split(_shrunk(picture.bgr, size))]
+        return [np.asarray(each, np.uint8) for each in cv2.split(shrunk(picture.bgr, size))]
     luma, chroma = split(picture.planes.data)
-    return [_shrunk(plane, size) for plane in (luma, *chroma)]
-
-
-def _shrunk(plane: Image, size: tuple[int, int]) -> Image:
-    """Make an array smaller by means; halving it again and again takes a quarter of the time of one step."""
-    height, width = plane.shape[:2]
-    while width % 2 == 0 and height % 2 == 0 and width // 2 >= size[0] and height // 2 >= size[1]:
-        height, width = height // 2, width // 2
-        plane = np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    if (width, height) == size:
-        return plane
-    return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return [shrunk(plane, size) for plane in (luma, *chroma)]
 
 
 def _large(picture: Picture, channels: list[Image]) -> Picture:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.config.load import Override, load_settings
+from pipeline.config.load import Override, load_settings, parse_set
 from pipeline.config.look_settings import SegmentSettings
 from pipeline.errors import ConfigError
 from pipeline.render.backgrounds import Backgrounds, colour_of
@@ -84,6 +84,21 @@ def test_a_background_that_cannot_be_is_refused(
     with pytest.raises(ConfigError) as refused:
         load_settings(Path("config.yaml"))
     assert f"config.yaml:1:51: segment.background: {complaint}" in str(refused.value)
+
+
+@pytest.mark.parametrize("colour", ["#00b140", "#0b4"])
+def test_a_colour_on_the_command_line_is_no_comment(colour: str) -> None:
+    overrides = [parse_set(f"segment.background={colour}"), parse_set("segment.effect=replace-background")]
+    assert load_settings(None, overrides).settings.segment.background == colour
+
+
+def test_a_colour_without_quotes_in_a_file_is_a_comment_which_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text("segment:\n  background: #00b140\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml:2:14: segment\.background: .*write a colour in quotes"):
+        load_settings(Path("config.yaml"))
 
 
 def test_the_command_that_checks_a_configuration_sees_a_background_that_cannot_be(tmp_path: Path) -> None:

@@ -95,6 +95,17 @@ def test_a_governor_can_ask_for_less_and_take_it_back(spec: ModelSpec) -> None:
     segment.close()
 
 
+def test_a_map_does_not_move_by_a_step_that_began_before_it_was_made(spec: ModelSpec) -> None:
+    segment = stage(spec, smooth_s=0)
+    seen = []
+    for number in range(6):
+        if number != 5:  # while each picture is segmented, 1 and 2, none is followed
+            segment.degrade(None if number in (1, 2) else 2)
+        seen.append(passed(segment, frame(number, picture())))
+    assert seen == [True, True, True, True, False, True], "3 is segmented, for nothing leads there from 2"
+    segment.close()
+
+
 def test_a_cut_a_gap_and_another_size_are_segmented_anew(spec: ModelSpec) -> None:
     segment = stage(spec, every=100)
     cut = Picture(bgr=np.full((180, 240, 3), (250, 250, 0), np.uint8))

@@ -12,14 +12,13 @@ from pipeline.arrays import FloatArray, Image
 from pipeline.infer.mask_motion import GAP_S, Memory, Step, Steps
 from pipeline.picture import Picture, bgr_to_planes
 from pipeline.postprocess.flow import (
-    Flow,
     backward_flow,
     is_consistent,
-    resized_luma,
     small_luma,
     warp,
 )
 from pipeline.postprocess.soft_map import SoftMap
+from pipeline.shrink import shrunk
 
 SIZE = (180, 320)
 RADIUS = 40
@@ -87,34 +86,31 @@ def test_a_flow_moves_pictures_of_any_size() -> None:
 def test_what_comes_into_sight_is_not_consistent() -> None:
     first, second = (small_luma(scene(across)) for across in (148, 160))
     consistent = is_consistent(backward_flow(second, first), backward_flow(first, second))
-    shown = resized_luma((np.minimum(disk(148, 90), 1 - disk(160, 90)) * 255).astype(np.uint8), consistent.shape) > 200
-    body = resized_luma((disk(160, 90, radius=25) * 255).astype(np.uint8), consistent.shape) > 200
+    shown = shrunk((np.minimum(disk(148, 90), 1 - disk(160, 90)) * 255).astype(np.uint8), consistent.shape) > 200
+    body = shrunk((disk(160, 90, radius=25) * 255).astype(np.uint8), consistent.shape) > 200
     assert consistent[body].mean() > 0.95
     assert consistent[shown].mean() < 0.5
     assert consistent[:, -30:].mean() > 0.95
 
 
-def test_a_flow_begins_anew_after_a_cut_and_with_another_size() -> None:
-    flow = Flow()
-    assert flow.update(scene(100)) is None
-    found = flow.update(scene(104))
-    assert found is not None
-    assert found.shape == (90, 160, 2)
-    cut = Picture(bgr=np.dstack([255 - texture(9, level=60)] * 3))
-    assert flow.update(cut) is None
-    assert flow.update(cut) is not None
-    assert flow.update(Picture(bgr=np.zeros((100, 100, 3), np.uint8))) is None
-    flow.forget()
-    assert flow.update(Picture(bgr=np.zeros((100, 100, 3), np.uint8))) is None
-
-
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (15, 15), (17, 16), (700, 31)])
 def test_pictures_of_any_size_have_a_flow(size: tuple[int, int]) -> None:
-    flow = Flow()
-    assert flow.update(Picture(bgr=np.zeros((*size, 3), np.uint8))) is None
-    found = flow.update(Picture(bgr=np.full((*size, 3), 3, np.uint8)))
-    assert found is not None
-    assert not found.any()
+    steps = Steps()
+    assert steps.to(Picture(bgr=np.zeros((*size, 3), np.uint8)), 0) is None
+    step = steps.to(Picture(bgr=np.full((*size, 3), 3, np.uint8)), 0.04)
+    assert step is not None
+    assert not step.flow.any()
+    assert np.all((step.trust > 0.8) & (step.trust < 1))
+
+
+def test_what_stands_has_no_flow_and_what_moves_has() -> None:
+    steps = Steps()
+    steps.to(scene(100), 0)
+    step = steps.to(scene(104), 0.04)
+    assert step is not None
+    assert step.flow.shape == (90, 160, 2)
+    assert np.abs(step.flow[:, 90:]).mean() < 0.01, "the wall, far from the disk"
+    assert np.median(step.flow[35:55, 42:62, 0]) == pytest.approx(-2, abs=0.3), "inside the disk, in half its size"
 
 
 def test_a_moved_map_stays_on_what_moves() -> None:
