@@ -30,6 +30,7 @@ from pipeline.capture.file import VideoFile
 from pipeline.config.load import Override, load_settings, parse_set
 from pipeline.config.look_settings import StylizeSettings
 from pipeline.config.settings import Settings
+from pipeline.errors import ConfigError
 from pipeline.frame import Frame
 from pipeline.infer.picture_stylizer import PictureStylizer, find_stylizer
 from pipeline.infer.style_budget import paint_all
@@ -52,8 +53,10 @@ WAYS: dict[str, dict[str, Any]] = {
     "half strength": {"stable": 0.0, "strength": 0.5},
     "side by side": {"stable": 0.0, "where": "side-by-side"},
 }
-TIMED = 12
-"""Frames of which a cost is taken."""
+FRAMES, FLICKER_FRAMES = 60, 40
+"""Of a whole run, and of each video whose flicker is measured: about a minute in all on two quiet cores."""
+TIMED = 8
+"""Frames of which a cost is taken, in each of fifteen ways and sizes; each is painted for it."""
 QUIET = 0.2
 """Part of the frames that cost less than what is taken for the cost: other programs only make one dearer."""
 FIRST = 2
@@ -99,7 +102,9 @@ def style(
     flicker_of: Annotated[
         list[Path] | None, typer.Option("--flicker", metavar="VIDEO", help="Measure flicker instead; may be repeated.")
     ] = None,
-    frames: Annotated[int, typer.Option(min=2, help="Frames of each video.")] = 120,
+    frames: Annotated[
+        int | None, typer.Option(min=2, help=f"Frames of each video ({FRAMES}; with --flicker {FLICKER_FRAMES}).")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any key of the pipeline.")
     ] = None,
@@ -108,6 +113,7 @@ def style(
     """Measure a style network alone, the stage's CPU time, and a whole run; or, with --flicker, how steady it is."""
     if json_file is not None:
         prepare_file(json_file, "bench style --json")
+    frames = frames or (FLICKER_FRAMES if flicker_of else FRAMES)
     values = {"stylize.model": model, "stylize.enabled": True, "detect.enabled": False, "sources": ["-"]}
     values |= {"engine.backend": backend, "engine.precision": precision, "max_frames": frames}
     overrides = [Override(key, value, "bench") for key, value in values.items()]
@@ -132,7 +138,11 @@ def _speed(spec: ModelSpec, settings: Settings) -> dict[str, Any]:
     alone = measure_alone(spec, engine_options(settings.engine))
     console.print(f"network alone  {alone.fps:.1f} fps, {alone.ms:.1f} ms, {alone.cpu_ms:.1f} CPU ms a picture")
     console.print(f"  {alone.engine}", markup=False, soft_wrap=True)
-    costs = {size: stage_costs(spec, engine_options(settings.engine), SIZES[size]) for size in SIZES}
+    costs = {}
+    with bar("the stage") as progress:
+        for done, (size, pixels) in enumerate(SIZES.items(), 1):
+            costs[size] = stage_costs(spec, engine_options(settings.engine), pixels)
+            progress(done, len(SIZES))
     console.print(_cost_table(costs))
     with download_progress("demo-bikes") as progress:
         video = Zoo.load().fetch("demo-bikes", progress)
@@ -209,6 +219,8 @@ def painted(stage: Stylize, frames: Iterator[Frame]) -> Iterator[tuple[Frame, fl
 
 
 def _steadiness(spec: ModelSpec, settings: Settings, videos: list[Path], frames: int) -> dict[str, Any]:
+    if settings.stylize.where != "everywhere":
+        raise ConfigError(f"stylize.where: {settings.stylize.where} cannot go with --flicker, which paints everywhere")
     results = []
     for video in videos:
         with bar(video.name) as progress:
@@ -242,8 +254,13 @@ def steadiness(
         video: the original.
         frames: how many of its first frames to use.
         step: called after each painted frame.
+
+    Raises:
+        ConfigError: it has less than two frames.
     """
     original = [_small(frame.picture) for frame in read(video, frames)]
+    if len(original) < 2:
+        raise ConfigError(f"--flicker {video}: {len(original)} frame, where flicker needs two or more: name a video")
     happens = changes(original)
     found: list[Flicker] = []
     costs: list[float] = []

@@ -124,21 +124,21 @@ class Stylize(AsyncStage[Styling]):
         if painted is None:
             self._pass(frame)
             return
-        values = in_form_of(frame.output, painted, self._settings.keep_colours)
+        layers = in_form_of(frame.output, painted, self._settings.keep_colours)
         if frame.file is None and (self._settings.stable or self.bypass):  # images have nothing to do with each other
-            values = self._steady_of(frame).update(small_luma(frame.output, FLOW_WIDTH), values)
-        self._show(frame, values)
+            layers = self._steady_of(frame).update(small_luma(frame.output, FLOW_WIDTH), layers)
+        self._show(frame, layers)
 
     def skip(self, frame: Frame) -> None:
         """Let a frame pass: as it is, or with the last painting where the network had no time."""
-        values = None
+        layers = None
         if self.wants(frame) and frame.file is None:
-            values = self._steady_of(frame).carry(small_luma(frame.output, FLOW_WIDTH))
-        if values is None:
+            layers = self._steady_of(frame).carry(small_luma(frame.output, FLOW_WIDTH))
+        if layers is None:
             self._pass(frame)
         else:
             self._carried += 1
-            self._show(frame, values)
+            self._show(frame, layers)
 
     def _steady_of(self, frame: Frame) -> Steady:
         """Return what keeps a frame's source steady; of pixels in another form, nothing is kept."""
@@ -159,9 +159,9 @@ class Stylize(AsyncStage[Styling]):
         if self._settings.where == "side-by-side":
             frame.rendered = side_by_side(frame.output, frame.output)
 
-    def _show(self, frame: Frame, values: Image) -> None:
+    def _show(self, frame: Frame, layers: tuple[Image, ...]) -> None:
         picture, where = frame.output, self._where(frame)
-        styled = blend(picture, values, self._settings.strength, where)
+        styled = blend(picture, layers, self._settings.strength, where)
         frame.rendered = side_by_side(picture, styled) if self._settings.where == "side-by-side" else styled
 
     def _where(self, frame: Frame) -> Image | None:

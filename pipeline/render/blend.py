@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -41,8 +42,8 @@ def bgr_to_yuv(matrix: Matrix, full_range: bool) -> Numbers:
     return result
 
 
-def in_form_of(picture: Picture, painted: Image, keep_colours: bool) -> Image:
-    """Return a painting in the form of a picture's pixels, luma first where there is luma.
+def in_form_of(picture: Picture, painted: Image, keep_colours: bool) -> tuple[Image, ...]:
+    """Return a painting in the form of a picture's pixels.
 
     Args:
         picture: that is painted.
@@ -50,21 +51,27 @@ def in_form_of(picture: Picture, painted: Image, keep_colours: bool) -> Image:
         keep_colours: whether only light is taken over.
 
     Returns:
-        (h, w, 3) YUV for planes, BGR for BGR; (h, w) luma, full-range for BGR, with `keep_colours`.
+        Y, (h, w), then U and V of half its sides, for planes; one of (h, w, 3) BGR for BGR; with `keep_colours` only
+        luma, full-range for BGR.
     """
     planes = picture.planes
     if planes is None and not keep_colours:
-        return painted
+        return (painted,)
     to_yuv = bgr_to_yuv("bt601", True) if planes is None else bgr_to_yuv(planes.matrix, planes.full_range)
-    return np.asarray(cv2.transform(painted, to_yuv[:1] if keep_colours else to_yuv), np.uint8)
+    luma = np.asarray(cv2.transform(painted, to_yuv[:1]), np.uint8)
+    if keep_colours:
+        return (luma,)
+    half = (-(-painted.shape[1] // 2), -(-painted.shape[0] // 2))
+    small = cv2.resize(painted, half, interpolation=cv2.INTER_AREA)
+    return (luma, *(np.asarray(cv2.transform(small, to_yuv[row : row + 1]), np.uint8) for row in (1, 2)))
 
 
-def blend(picture: Picture, values: Image, strength: float, where: Image | None = None) -> Picture:
+def blend(picture: Picture, layers: tuple[Image, ...], strength: float, where: Image | None = None) -> Picture:
     """Return a picture with its painting over it.
 
     Args:
         picture: stays as it is.
-        values: from `in_form_of`, smaller or larger than the picture.
+        layers: from `in_form_of`, smaller or larger than the picture.
         strength: 0 leaves the picture, 1 the painting.
         where: (H, W) uint8 of any size, 255 = here; None: everywhere.
     """
@@ -72,22 +79,17 @@ def blend(picture: Picture, values: Image, strength: float, where: Image | None 
         return picture
     planes = picture.planes
     if planes is None:
-        return Picture(bgr=_blended_bgr(picture.bgr, values, strength, where))
-    data = np.empty_like(planes.data)
-    result = replace(planes, data=data)
-    y = values if values.ndim == 2 else np.ascontiguousarray(values[..., 0])
-    result.y[...] = _mixed(planes.y, _enlarged(y, planes.y), strength, where)
-    for plane, channel, out in ((planes.u, 1, result.u), (planes.v, 2, result.v)):
-        if values.ndim == 2:
-            out[...] = plane
-        else:
-            out[...] = _mixed(plane, _enlarged(np.ascontiguousarray(values[..., channel]), plane), strength, where)
+        return Picture(bgr=_blended_bgr(picture.bgr, layers[0], strength, where))
+    result = replace(planes, data=np.empty_like(planes.data))
+    below = (planes.y, planes.u, planes.v)
+    for plane, layer, out in zip_longest(below, layers, (result.y, result.u, result.v)):
+        out[...] = plane if layer is None else _mixed(plane, _enlarged(layer, plane), strength, where)
     return Picture(planes=result)
 
 
-def _blended_bgr(bgr: Image, values: Image, strength: float, where: Image | None) -> Image:
-    styled = _enlarged(values, bgr)
-    if values.ndim == 2:
+def _blended_bgr(bgr: Image, layer: Image, strength: float, where: Image | None) -> Image:
+    styled = _enlarged(layer, bgr)
+    if layer.ndim == 2:
         luma = cv2.transform(bgr, bgr_to_yuv("bt601", True)[:1])
         step = cv2.subtract(styled, luma, dtype=cv2.CV_16S)
         styled = np.asarray(cv2.add(bgr, cv2.merge([step] * 3), dtype=cv2.CV_8U), np.uint8)

@@ -95,15 +95,15 @@ def test_a_map_says_where(picture: Picture) -> None:
 def test_a_soft_map_and_strength_multiply() -> None:
     black = Picture(bgr=np.zeros((20, 30, 3), np.uint8))
     white = np.full((5, 5, 3), 255, np.uint8)
-    styled = blend(black, white, 0.5, np.full((20, 30), 102, np.uint8))
+    styled = blend(black, (white,), 0.5, np.full((20, 30), 102, np.uint8))
     assert (styled.bgr == round(255 * 0.5 * 0.4)).all()
 
 
 def test_a_map_of_another_size_is_stretched_and_an_empty_one_leaves_the_picture() -> None:
     where = np.array([[0, 255]], np.uint8).repeat(4, axis=1)
-    styled = blend(ODD, PAINTED, 1.0, where)
+    styled = blend(ODD, (PAINTED,), 1.0, where)
     assert (styled.bgr[:, -15:] == PAINTED[0, 0]).all()
-    assert blend(ODD, PAINTED, 1.0, np.zeros((3, 3), np.uint8)) is ODD
+    assert blend(ODD, (PAINTED,), 1.0, np.zeros((3, 3), np.uint8)) is ODD
 
 
 def test_side_by_side_is_twice_as_wide_with_the_picture_at_the_left() -> None:

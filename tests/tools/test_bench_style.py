@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from engines.engine import EngineOptions
 from pipeline.arrays import Image
+from pipeline.errors import ConfigError
 from tests.pipeline.style_models import style_model, style_spec
 from tests.pipeline.videos import encode
 from tools import bench_style
@@ -91,3 +92,20 @@ def test_a_model_that_is_no_style_is_a_wrong_request(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["bench", "style", "--model", str(tmp_path / "nothing.onnx")])
     assert result.exit_code != 0
     assert "there is no model file" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "1 frame, where flicker needs two or more"),
+        (["--set", "stylize.where=side-by-side"], "side-by-side cannot go with --flicker"),
+    ],
+    ids=["an image", "not everywhere"],
+)
+def test_what_cannot_flicker_is_refused(tmp_path: Path, more: list[str], said: str) -> None:
+    image = tmp_path / "one.png"
+    cv2.imwrite(str(image), panning(1, 0)[0])
+    command = ["bench", "style", "--model", str(style_model(tmp_path / "s.onnx")), "--flicker", str(image), *more]
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, ConfigError)
+    assert said in str(result.exception)
