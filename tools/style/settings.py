@@ -33,13 +33,13 @@ class PaintSettings:
     """From coarse to fine, each twice the size of the one before; 0: as many as it takes to begin at `ENOUGH`."""
     alpha: float = 1.0
     """Weight of the content."""
-    beta: float = 100.0
+    beta: float = 20.0
     """Weight of the style."""
     content_layers: tuple[str, ...] = ("conv4_2",)
     style_layers: tuple[str, ...] = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
     layer_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0)
     """Lambda of each style layer; only their ratios count."""
-    smooth_weight: float = 5.0
+    smooth_weight: float = 15.0
     """Of total variation, values taken as 0..1."""
     paper_scale: bool = False
     """Whether alpha and beta weigh the sums of the paper's equations as they are. Else each layer's content and style
