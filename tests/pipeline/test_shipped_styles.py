@@ -25,6 +25,7 @@ STYLES = [entry.name for entry in Zoo.load() if entry.task == "stylize" and entr
 def photo() -> Image:
     """A street with bicycles, 192 x 128."""
     picture = cv2.imread(str(FOLDER / "street-135.jpg"))
+    assert picture is not None
     return np.asarray(cv2.resize(picture, (192, 128), interpolation=cv2.INTER_AREA), np.uint8)
 
 

@@ -1,7 +1,7 @@
 """Which models a configuration runs, and at which input size: what `frameloom engines` builds and compares.
 
-A plan is for one input size. Detectors and segmentation models have theirs from the configuration or from the file; a
-face finder's and a style network's follow the frames, which nobody has seen yet, so it is built for the usual ones, of 16:9.
+A plan is for one input size. Detectors and segmentation models have theirs from the configuration or from the file;
+those of face finders and style networks follow the frames, which nobody has seen yet: the usual ones, of 16:9.
 """
 
 from __future__ import annotations
