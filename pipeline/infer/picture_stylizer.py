@@ -248,15 +248,11 @@ class PictureStylizer:
 
     def infos(self) -> list[EngineInfo]:
         """Return what runs the network, an entry per input size, the one used last at the end."""
-        return [engine.describe() for engine in self._engines.engines]
+        return self._engines.infos()
 
     def describe(self) -> str:
         """Name the network, what runs it, and the sizes it is compiled for."""
-        infos = self.infos()
-        if not infos:
-            return f"{self.spec.name}, not compiled yet"
-        others = [f"{info.input_shape[2]}x{info.input_shape[1]}" for info in infos[:-1]]
-        return f"{infos[-1]}" + (f", also at {', '.join(others)}" if others else "")
+        return self._engines.describe()
 
     def close(self) -> None:
         """Give the engines back; after the last `finish`."""

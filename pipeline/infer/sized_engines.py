@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from engines import graph
-from engines.engine import Engine, EngineOptions, Outputs, Pending, open_engine, shapes_of
+from engines.engine import Engine, EngineInfo, EngineOptions, Outputs, Pending, open_engine, shapes_of
 from engines.errors import BackendUnavailable, EngineError, UnknownHead
 
 if TYPE_CHECKING:
@@ -69,6 +69,18 @@ class SizedEngines(Generic[Reader]):
         self._open: OrderedDict[Size, SizedEngine[Reader]] = OrderedDict()
         self.only_size: Size | None = None
         """The one size that the model runs at, once another was refused."""
+
+    def infos(self) -> list[EngineInfo]:
+        """Return what runs the model, an entry per input size, the one used last at the end."""
+        return [engine.describe() for engine in self.engines]
+
+    def describe(self) -> str:
+        """Name the model, what runs it, and the sizes it is compiled for."""
+        infos = self.infos()
+        if not infos:
+            return f"{self._spec.name}, not compiled yet"
+        others = [f"{info.input_shape[2]}x{info.input_shape[1]}" for info in infos[:-1]]
+        return f"{infos[-1]}" + (f", also at {', '.join(others)}" if others else "")
 
     def at(self, size: Size) -> SizedEngine[Reader]:
         """Return the engine for a size, or for the only one; compile it where it is not open.

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ from tools.style.pictures import (
 from tools.style.settings import PaintSettings, level_sizes
 from tools.train.vgg import BLOCKS, LAYERS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 QUICK = PaintSettings(
     size=48,
     levels=1,
@@ -48,14 +50,6 @@ QUICK = PaintSettings(
     layer_weights=(1.0, 1.0),
 )
 """What the program does is the same with two layers, which a test has the time for."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

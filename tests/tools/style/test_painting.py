@@ -6,7 +6,6 @@ apart as well (Ustyuzhaninov et al., "What does it take to generate natural text
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +29,8 @@ from tools.train.style_loop import to_tensor
 from tools.train.style_losses import gatys_content, gatys_style, normal_gram
 from tools.train.vgg import BLOCKS, Vgg16
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = PaintSettings(
     size=48,
     iterations=12,
@@ -40,14 +41,6 @@ SMALL = PaintSettings(
     beta=20.0,
     smooth_weight=0.0,
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def judge(pooling: str = "average") -> Vgg16:

@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,8 @@ from tools.train.embedding_loop import Epoch, Training, encode, to_input
 from tools.train.embedding_network import FaceNetwork
 from tools.train.embedding_settings import TrainingSettings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 48
 REAL = TrainingSettings(size=SIZE, epochs=6, seed=0)
 SMALL = TrainingSettings(size=32, dimensions=16, epochs=3, people_per_batch=3, images_per_person=2, held_out=0.4)
@@ -47,15 +48,6 @@ LFW_FACE = slice(69, 181)
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRAMELOOM_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """On a busy machine several threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

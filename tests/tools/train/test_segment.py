@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,8 @@ from tools.train.segment_loop import SegmentTraining, one_cycle, stretched, to_i
 from tools.train.segment_settings import SegmentSettings
 from tools.train.unet import UNet
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = ("ground", "disc", "bar")
 VOID = 9
 SMALL = SegmentSettings(height=16, width=24, channels=4, depth=2, epochs=4, batch=4, learning_rate=1e-2)
@@ -48,15 +49,6 @@ LEARNS = replace(SMALL, height=32, width=48, channels=8, epochs=12, loss="dice")
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRAMELOOM_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """On a busy machine several threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def draw(number: int) -> tuple[Any, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +21,11 @@ from engines.zoo import Zoo
 from pipeline.errors import ConfigError
 from tools.train.vgg import BLOCKS, LAYERS, Vgg16, load_vgg16
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Weights = list[tuple[torch.Tensor, torch.Tensor]]
 Array = npt.NDArray[np.float32]
 WIDTHS = [width for block in BLOCKS for width in block]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What the tests of training share."""
+"""What the tests of tools that compute with PyTorch share."""
 
 from __future__ import annotations
 
