@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = PaintSettings()
 TRUNK = "vgg16-hed"
+IF_GREY = "add --keep-colours, so that the content keeps its own, or give a painting in colour"
 EVERY = 25
 """Iterations between two previews, each with a checkpoint."""
 
@@ -215,7 +216,7 @@ def _begin(request: Request) -> tuple[Content, Painter]:
     """Check all that can be checked before the work, in the order of what it costs."""
     check_output(request.out, request.content, request.style)
     content = read_content(request.content)
-    painting = read_painting(request.style, keep_colours=request.keep_colours)
+    painting = read_painting(request.style, if_grey=None if request.keep_colours else IF_GREY)
     height, width = content.picture.shape[:2]
     sizes = level_sizes(width, height, request.settings)
     if min(sizes[-1]) < LEAST_CONTENT:

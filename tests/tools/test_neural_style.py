@@ -26,7 +26,7 @@ from engines.errors import FrameloomError
 from pipeline.arrays import Image
 from pipeline.errors import ConfigError, SinkError
 from tools.cli import app
-from tools.neural_style import Request, paint
+from tools.neural_style import IF_GREY, Request, paint
 from tools.style.memory import check_memory, needed_bytes
 from tools.style.pictures import (
     check_output,
@@ -198,13 +198,13 @@ def test_a_file_that_is_no_picture_is_refused(content: Path, spoil: Callable[[Pa
     with pytest.raises(ConfigError, match=r"--content .*content\.png(:| is)"):
         read_content(content)
     with pytest.raises(ConfigError, match=r"--style .*content\.png(:| is)"):
-        read_painting(content, keep_colours=False)
+        read_painting(content, if_grey=IF_GREY)
 
 
 def test_a_small_painting_is_refused_with_the_least_size(tmp_path: Path) -> None:
     path = write(tmp_path / "small.png", np.random.default_rng(0).integers(0, 255, (300, 63, 3)).astype(np.uint8))
     with pytest.raises(ConfigError, match="is 63x300: a painting of at least 64x64 is needed"):
-        read_painting(path, keep_colours=False)
+        read_painting(path, if_grey=IF_GREY)
 
 
 def test_a_grey_painting_is_refused_unless_only_its_brightness_is_wanted(tmp_path: Path) -> None:
@@ -212,14 +212,14 @@ def test_a_grey_painting_is_refused_unless_only_its_brightness_is_wanted(tmp_pat
     for name, picture in (("one.png", grey), ("three.png", grey.repeat(3, 2))):
         path = write(tmp_path / name, picture)
         with pytest.raises(ConfigError, match="is grey, and would take all colours away: add --keep-colours"):
-            read_painting(path, keep_colours=False)
-        assert read_painting(path, keep_colours=True).shape == (80, 90, 3)
+            read_painting(path, if_grey=IF_GREY)
+        assert read_painting(path, if_grey=None).shape == (80, 90, 3)
 
 
 def test_a_painting_of_one_colour_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "blue.png", np.full((80, 80, 3), (200, 40, 30), np.uint8))
     with pytest.raises(ConfigError, match="of one colour all over"):
-        read_painting(path, keep_colours=True)
+        read_painting(path, if_grey=None)
 
 
 def test_what_goes_in_is_never_written_over(tmp_path: Path, content: Path, painting: Path) -> None:
@@ -275,7 +275,6 @@ def test_memory_is_enough_for_what_painting_takes() -> None:
     program = textwrap.dedent("""
         import resource
         import numpy as np
-import numpy.typing as npt
         import torch
         from tools.style.painter import Painter
         from tools.style.settings import PaintSettings
@@ -301,8 +300,9 @@ import numpy.typing as npt
 
 
 def test_levels_double_and_never_exceed_the_content() -> None:
-    assert level_sizes(1280, 720, PaintSettings()) == [(256, 144), (512, 288)]
-    assert level_sizes(1280, 720, replace(PaintSettings(), size=2000)) == [(320, 180), (640, 360), (1280, 720)]
+    assert level_sizes(1280, 720, PaintSettings()) == [(512, 288)]
+    assert level_sizes(1280, 720, replace(PaintSettings(), size=2000)) == [(640, 360), (1280, 720)]
+    assert level_sizes(4000, 3000, replace(PaintSettings(), size=2048)) == [(512, 384), (1024, 768), (2048, 1536)]
     assert level_sizes(300, 200, PaintSettings()) == [(300, 200)]
     assert level_sizes(100, 1000, replace(PaintSettings(), levels=3)) == [(13, 128), (26, 256), (51, 512)]
     assert [PaintSettings().iterations_at(level) for level in (0, 1, 2)] == [

@@ -20,8 +20,11 @@ LEAST_CONTENT = 32
 """Pixels of the short side, after resizing: VGG16 halves it four times up to conv5_1, which leaves two places."""
 LEAST_PAINTING = 64
 """Pixels of the short side: of less, nothing can be learnt about strokes."""
-GREY = 2.0
-"""Mean difference of a pixel's channels, of 255, below which a painting has no colours to give."""
+GREY = 1.25
+"""Mean difference of a pixel's channels, of 255, below which a painting has no colours to give.
+
+Grey photos as JPEG have up to 0.9, an ink drawing with a red seal on a hundredth of it 1.7, faint sepia 4 to 8.
+"""
 FLAT = 2.0
 """Standard deviation of the brightness, of 255, below which a painting shows nothing."""
 WHITE = np.float32(255)
@@ -52,12 +55,12 @@ def read_content(path: Path) -> Content:
     return Content(_on_white(picture, alpha), alpha)
 
 
-def read_painting(path: Path, *, keep_colours: bool) -> Image:
+def read_painting(path: Path, *, if_grey: str | None) -> Image:
     """Read a painting, H x W x 3 uint8 BGR.
 
     Args:
         path: of the file.
-        keep_colours: whether its colours are not needed, so that a drawing will do.
+        if_grey: what to do where it has no colours; None: they are not needed, a drawing will do.
 
     Raises:
         ConfigError: it is no picture, too small, without colours that are needed, or all of one colour.
@@ -71,11 +74,8 @@ def read_painting(path: Path, *, keep_colours: bool) -> Image:
         )
     if float(cv2.cvtColor(painting, cv2.COLOR_BGR2GRAY).std()) < FLAT:
         raise ConfigError(f"--style {path} is of one colour all over: it has no style to give")
-    if not keep_colours and float(np.ptp(painting.astype(np.int16), axis=2).mean()) < GREY:
-        raise ConfigError(
-            f"--style {path} is grey, and would take all colours away: add --keep-colours, so that the content "
-            "keeps its own, or give a painting in colour"
-        )
+    if if_grey is not None and float(np.ptp(painting.astype(np.int16), axis=2).mean()) < GREY:
+        raise ConfigError(f"--style {path} is grey, and would take all colours away: {if_grey}")
     return painting
 
 

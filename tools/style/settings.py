@@ -14,9 +14,9 @@ Optimiser = Literal["lbfgs", "adam"]
 
 FINEST_SHARE = 0.5
 """Iterations of a level, as a part of those of the coarser one before: most is decided where it costs least."""
-ENOUGH = 256
-"""Pixels: a long side from which no coarser level is needed. What VGG16 sees at once (conv5_1: 132 pixels) is half of
-that, so there strokes are laid out over the whole picture."""
+ENOUGH = 512
+"""Pixels: a long side from which no coarser level is needed, as in the paper on scale. Begun at 256, strokes were
+larger, and a face of 25 pixels was lost for good."""
 LEAST_LEVEL = 64
 """Pixels: no level has a shorter long side."""
 
@@ -27,7 +27,7 @@ class PaintSettings:
 
     size: int = 512
     """Long side of the result, pixels; a smaller content picture is not enlarged."""
-    iterations: int = 200
+    iterations: int = 100
     """At the coarsest level."""
     levels: int = 0
     """From coarse to fine, each twice the size of the one before; 0: as many as it takes to begin at `ENOUGH`."""

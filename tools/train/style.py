@@ -22,6 +22,7 @@ from engines.zoo_entry import Entry
 from pipeline.arrays import Image
 from pipeline.errors import ConfigError
 from tools.figures import check_installed, new_figure, save_figure
+from tools.style import pictures
 from tools.terminal import bar, say
 from tools.train.device import Device, memory_said, usable_device
 from tools.train.style_data import read_pictures
@@ -33,13 +34,6 @@ if TYPE_CHECKING:
 DEFAULTS = StyleSettings()
 LAYER_WEIGHTS = ",".join(map("{:g}".format, DEFAULTS.style_weights))
 TRUNK = "vgg16-hed"
-LEAST_PAINTING = 64
-"""Pixels: of less, nothing can be learnt about strokes."""
-GREY = 1.25
-"""Mean difference of a pixel's channels, of 255, below which a painting has no colours to give.
-
-Grey photos as JPEG have up to 0.9, an ink drawing with a red seal on a hundredth of it 1.7, faint sepia 4 to 8.
-"""
 PREVIEW, CURVES = "preview.png", "curves.png"
 CURVES_INCHES = (7.0, 4.5)
 
@@ -73,7 +67,8 @@ def style(
     batch: Annotated[int, typer.Option(min=1, help="Crops in each.")] = DEFAULTS.batch,
     size: Annotated[int, typer.Option(min=64, max=1024, help="Side of a crop, pixels.")] = DEFAULTS.size,
     style_size: Annotated[
-        int, typer.Option(min=LEAST_PAINTING, max=2048, help="Short side of the painting: larger, finer strokes.")
+        int,
+        typer.Option(min=pictures.LEAST_PAINTING, max=2048, help="Short side of the painting: larger, finer strokes."),
     ] = DEFAULTS.style_size,
     style_weight: Annotated[float, typer.Option(min=0, help="More is further from the photo.")] = DEFAULTS.style_weight,
     layer_weights: Annotated[
@@ -186,22 +181,14 @@ def read_painting(path: Path, side: int) -> Image:
     """Read a painting, its short side made `side` pixels long where it is longer.
 
     Raises:
-        ConfigError: it is no picture, too small, or grey.
+        ConfigError: it is no picture, too small, of one colour, or grey.
     """
-    painting = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
-    if painting is None:
-        raise ConfigError(f"--style {path} is no picture that can be read")
+    painting = pictures.read_painting(path, if_grey="give a painting in colour")
     short = min(painting.shape[:2])
-    if short < LEAST_PAINTING:
-        raise ConfigError(
-            f"--style {path} is {painting.shape[1]}x{painting.shape[0]}: at least {LEAST_PAINTING} pixels"
-        )
-    if float(np.ptp(painting.astype(np.int16), axis=2).mean()) < GREY:
-        raise ConfigError(f"--style {path} is grey: it would take all colour away; give a painting in colour")
     if short > side:
         scale = side / short
-        painting = cv2.resize(painting, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return np.asarray(painting, np.uint8)
+        painting = np.asarray(cv2.resize(painting, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    return painting
 
 
 def _begin(request: Request, painting: Image, device: str, say: Callable[[str], None]) -> StyleTraining:
@@ -209,9 +196,9 @@ def _begin(request: Request, painting: Image, device: str, say: Callable[[str], 
     from tools.train.style_loop import StyleTraining
     from tools.train.vgg import load_vgg16
 
-    pictures = read_pictures(request.content, request.out, say)
+    content = read_pictures(request.content, request.out, say)
     trunk = request.vgg or Zoo.load().fetch(TRUNK)
-    training = StyleTraining(painting, pictures, load_vgg16(trunk), request.settings, device, sha256_of(trunk)[:12])
+    training = StyleTraining(painting, content, load_vgg16(trunk), request.settings, device, sha256_of(trunk)[:12])
     if request.begin_with is not None and not request.resume:
         training.begin_with(request.begin_with)
     return training
