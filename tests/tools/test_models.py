@@ -69,7 +69,8 @@ def test_list_of_a_task_that_no_model_is_for_names_those_there_are() -> None:
 def test_list_as_json_is_json_with_a_place_for_every_model() -> None:
     listed = json.loads(run("list", "--json").stdout)
     assert [each["name"] for each in listed] == NAMES
-    assert {each["where"] for each in listed} == {"from package", "from url", "from package or url", "only by mirror"}
+    places = {"from package", "from url", "from package or url", "only by mirror", "comes with Frameloom"}
+    assert {each["where"] for each in listed} == places
 
 
 def test_list_says_what_is_cached_mirrored_or_wrong(
