@@ -12,10 +12,10 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -85,6 +85,10 @@ class Reached:
     cpu_ms: float
 
 
+Measured = TypeVar("Measured", Cost, Reached)
+"""A name, and figures."""
+
+
 def bench(
     source: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Video to run on; without it, a demo clip.")
@@ -127,7 +131,7 @@ def bench(
         "video": source.name,
         "model": spec.name,
         "environment": environment(),
-        "costs": [asdict(each) for each in _together(costs)],
+        "costs": [asdict(each) for each in _medians(costs)],
         "runs": [asdict(each) for each in _medians(reached)],
     }
     _print(report, Console(highlight=False))
@@ -266,28 +270,14 @@ def _drawn(settings: Settings) -> tuple[float, float]:
     return count / (ended - first_at), (time.process_time() - cpu) * 1e3 / count
 
 
-def _together(costs: Sequence[Cost]) -> list[Cost]:
-    """Return the median of each part over the rounds."""
-    names = dict.fromkeys(each.part for each in costs)
-    return [
-        Cost(
-            name,
-            median(each.wall_ms for each in costs if each.part == name),
-            median(each.cpu_ms for each in costs if each.part == name),
-        )
-        for name in names
-    ]
-
-
-def _medians(reached: Sequence[Reached]) -> list[Reached]:
-    return [
-        Reached(
-            run,
-            median(each.fps for each in reached if each.run == run),
-            median(each.cpu_ms for each in reached if each.run == run),
-        )
-        for run in RUNS
-    ]
+def _medians(measured: Sequence[Measured]) -> list[Measured]:
+    """Return the median of each part, or run, over the rounds."""
+    rounds: dict[str, list[Sequence[float]]] = {}
+    for each in measured:
+        name, *figures = astuple(each)
+        rounds.setdefault(name, []).append(figures)
+    kind = type(measured[0])
+    return [kind(name, *map(median, zip(*figures, strict=True))) for name, figures in rounds.items()]
 
 
 def _print(report: dict[str, Any], console: Console) -> None:

@@ -21,6 +21,7 @@ from engines.errors import FrameloomError
 from engines.model_files import sha256_of
 from engines.zoo import Zoo
 from pipeline.errors import ConfigError
+from tools.style.layer_weights import read_weights
 from tools.style.memory import check_memory, free_bytes
 from tools.style.pictures import (
     LEAST_CONTENT,
@@ -123,7 +124,7 @@ def style(
         beta=beta,
         content_layers=_names("--content-layers", content_layers),
         style_layers=named,
-        layer_weights=_weights(layer_weights, len(named)),
+        layer_weights=read_weights(layer_weights, len(named)) if layer_weights else (1.0,) * len(named),
         smooth_weight=smooth_weight,
         paper_scale=paper_scale,
         start=start,
@@ -145,21 +146,6 @@ def _names(option: str, text: str) -> tuple[str, ...]:
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"{option} {text}: name layers like conv4_2, each once, with commas between them")
     return names
-
-
-def _weights(text: str, count: int) -> tuple[float, ...]:
-    """Read a weight for each layer; raises ConfigError where they are not `count` numbers from 0 on."""
-    if not text:
-        return (1.0,) * count
-    try:
-        weights = tuple(float(each) for each in text.split(","))
-    except ValueError:
-        weights = ()
-    if len(weights) != count or not all(0 <= weight < float("inf") for weight in weights) or not any(weights):
-        raise ConfigError(
-            f"--layer-weights {text}: give {count} numbers from 0 on, not all 0, one for each style layer"
-        )
-    return weights
 
 
 @contextmanager

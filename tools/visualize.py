@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -22,9 +22,10 @@ from tools.inspect_options import given, triple
 from tools.sheets import save_sheet
 from tools.targets import check_targets
 from tools.terminal import Output, bar, say
-from tools.visual.layers import Network
-from tools.visual.look import Shown, Wanted, as_dict, draw, look
-from tools.visual.opening import opened
+
+if TYPE_CHECKING:
+    from tools.visual.layers import Network
+    from tools.visual.look import Shown
 
 PNG = ".png"
 NAMES_SHOWN = 3
@@ -58,6 +59,9 @@ def visualize(
     ] = None,
 ) -> None:
     """Show what a network has learnt: the nine patches of pictures that excite each channel of a layer most."""
+    from tools.visual.look import Wanted, draw, look  # ONNX Runtime, that other commands can begin without
+    from tools.visual.opening import opened
+
     stated = given(colour=colour, mean=triple(mean, "--mean"), std=triple(std, "--std"))
     request = None if list_layers else _request(images, layer, out)
     check_targets({"--out": out, "--json": json_file})
@@ -120,6 +124,8 @@ def _print_shown(shown: Shown, out: Path) -> None:
 
 
 def _write_json(path: Path, shown: Shown) -> None:
+    from tools.visual.look import as_dict
+
     try:
         path.write_text(json.dumps(as_dict(shown), indent=1) + "\n", encoding="utf-8")
     except OSError as error:

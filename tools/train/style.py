@@ -20,9 +20,9 @@ from engines.errors import FrameloomError
 from engines.zoo import Zoo
 from engines.zoo_entry import Entry
 from pipeline.arrays import Image
-from pipeline.errors import ConfigError
 from tools.figures import check_installed, new_figure, save_figure
 from tools.style import pictures
+from tools.style.layer_weights import read_weights
 from tools.terminal import bar, say
 from tools.train.device import Device, memory_said, usable_device
 from tools.train.style_data import read_pictures
@@ -102,7 +102,7 @@ def style(
         width=width,
         depthwise=not full,
         learning_rate=learning_rate,
-        style_weights=_numbers(layer_weights, len(DEFAULTS.style_layers)),
+        style_weights=read_weights(layer_weights, len(DEFAULTS.style_layers)),
         style_weight=style_weight,
         smooth_weight=smooth_weight,
         stable_weight=stable_weight,
@@ -115,19 +115,6 @@ def style(
     with bar("iterations") as progress:
         entry = train_style(request, progress=progress, say=say)
     say(f"registered as {entry.name}: frameloom run --source VIDEO --set stylize.model={entry.name}")
-
-
-def _numbers(text: str, count: int) -> tuple[float, ...]:
-    """Read numbers with commas between them; raises ConfigError where they are not `count` numbers from 0 on."""
-    try:
-        numbers = tuple(float(each) for each in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != count or not all(0 <= number < float("inf") for number in numbers) or not any(numbers):
-        raise ConfigError(
-            f"--layer-weights {text}: give {count} numbers from 0 on, not all 0, with commas between them"
-        )
-    return numbers
 
 
 def train_style(request: Request, *, progress: Callable[[int, int], None], say: Callable[[str], None]) -> Entry:
